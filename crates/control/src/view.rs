@@ -1,0 +1,140 @@
+//! What is to be seen: the snapshot behind `status`, the console and the metrics.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything the root knows, at one moment.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The node's name.
+    pub node: String,
+    /// Holdfast's version.
+    pub version: String,
+    /// The root process.
+    pub pid: u32,
+    /// Id of this boot of the machine.
+    pub boot_id: String,
+    /// When the root started, microseconds since the epoch.
+    pub started_us: i64,
+    /// When this snapshot was taken, microseconds since the epoch.
+    pub taken_us: i64,
+    /// State directory.
+    pub state_dir: String,
+    /// Address of the console (`http://127.0.0.1:7490`), if one is served.
+    pub console: Option<String>,
+    /// All services, by name.
+    pub services: Vec<ServiceView>,
+    /// Our own helper processes.
+    pub duties: Vec<DutyView>,
+    /// Standing notices: what does not work as one would expect, and the remedy.
+    pub notices: Vec<Notice>,
+    /// Events that could not be written, since the root started.
+    pub events_lost: u64,
+    /// True while services are being stopped for the end of the daemon.
+    pub shutting_down: bool,
+}
+
+/// A standing notice.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Notice {
+    /// Stable name: `cgroup-unavailable`.
+    pub code: String,
+    /// What is the case.
+    pub message: String,
+    /// What can be done.
+    pub help: String,
+}
+
+/// One service.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: String,
+    /// One line for people; may be empty.
+    pub description: String,
+    /// What it comes after, requires and wants.
+    pub after: Vec<String>,
+    /// What it requires.
+    pub requires: Vec<String>,
+    /// What it wants.
+    pub wants: Vec<String>,
+    /// Its command line.
+    pub command: Vec<String>,
+    /// It knows how to reload.
+    pub can_reload: bool,
+    /// Its instances, in order.
+    pub instances: Vec<InstanceView>,
+}
+
+/// One instance.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct InstanceView {
+    /// `web`, or `web:1`.
+    pub name: String,
+    /// `stopped`, `waiting`, `starting`, `running`, `stopping`, `backoff`, `failed`, `finished`.
+    pub state: String,
+    /// `up`, `down`, `failed`, `finished`.
+    pub wish: String,
+    /// The main process.
+    pub pid: Option<u32>,
+    /// The run's number.
+    pub run: Option<u64>,
+    /// In this state since, microseconds since the epoch.
+    pub since_us: i64,
+    /// Milliseconds since the present run became ready (or was spawned, while it is starting).
+    pub uptime_ms: Option<u64>,
+    /// Restarts by policy.
+    pub restarts: u64,
+    /// What it said of itself (`STATUS=`).
+    pub status_text: String,
+    /// How the last run ended, in words: `exit code 1`, `signal 9 (KILL)`.
+    pub last_exit: Option<String>,
+    /// Milliseconds until something happens by itself (next try, next rung, time-out).
+    pub next_ms: Option<u64>,
+    /// Why it is in this state, nearest cause first.
+    pub because: Vec<WhyLink>,
+    /// Ports it was given.
+    pub port: Option<u16>,
+    /// Its control groups, for those who sample it.
+    pub cgroup: Option<String>,
+    /// Its log file.
+    pub log: String,
+}
+
+/// One of our own helper processes.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct DutyView {
+    /// `console`, `logs`.
+    pub name: String,
+    /// `running`, `starting`, `backoff`.
+    pub state: String,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// How often it had to be started again.
+    pub restarts: u64,
+    /// Why it is not running.
+    pub reason: String,
+}
+
+/// The causal chain of a subject (G13).
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct WhyView {
+    /// What was asked about.
+    pub subject: String,
+    /// Its state.
+    pub state: String,
+    /// Nearest cause first, root last.
+    pub chain: Vec<WhyLink>,
+    /// Last lines of output of the root cause, if it ended badly.
+    pub last_output: Vec<String>,
+    /// What a person could do now.
+    pub help: Vec<String>,
+}
+
+/// One link of a causal chain.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct WhyLink {
+    /// The instance (or `holdfast`) that this link is about.
+    pub subject: String,
+    /// One sentence.
+    pub message: String,
+}
