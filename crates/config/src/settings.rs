@@ -1,0 +1,113 @@
+//! The daemon's own settings, checked, every default filled in. Services are in
+//! [`supervisor::ServiceSpec`].
+
+use base::{ByteSize, ServiceName};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use supervisor::ServiceSpec;
+
+/// A whole configuration that has no fault.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// `[daemon]`.
+    pub daemon: DaemonSettings,
+    /// `[console]`.
+    pub console: ConsoleSettings,
+    /// `[api]`.
+    pub api: ApiSettings,
+    /// `[journal]`.
+    pub journal: JournalSettings,
+    /// `[service.NAME]`.
+    pub services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
+}
+
+/// `[daemon]`: the process itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DaemonSettings {
+    /// This node's name in events. Default: the host name.
+    pub node: String,
+    /// Durable state: journal, logs, run records. Default: `/var/lib/holdfast`, or
+    /// `$XDG_STATE_HOME/holdfast` (`~/.local/state/holdfast`) for an ordinary user.
+    pub state_dir: PathBuf,
+    /// Sockets. Default: `/run/holdfast`, or `$XDG_RUNTIME_DIR/holdfast`; where that is not set,
+    /// `<state_dir>/run`.
+    pub run_dir: PathBuf,
+    /// A turn of one of our own event loops that takes longer is an event with a stack (D3).
+    pub stall_limit: Duration,
+    /// How long the whole shutdown may take before what is left gets SIGKILL.
+    pub shutdown_timeout: Duration,
+}
+
+/// `[console]`: the web console.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConsoleSettings {
+    /// Where it listens; `None` = no web console. Default `127.0.0.1:7490`.
+    pub listen: Option<SocketAddr>,
+    /// Pause between two samples of memory and CPU. Default 10 s.
+    pub sample_interval: Duration,
+}
+
+/// `[api]`: who may ask, and from where.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ApiSettings {
+    /// Who may look and act, next to root and holdfast's own user.
+    pub operators: Vec<Principal>,
+    /// Who may look.
+    pub viewers: Vec<Principal>,
+    /// A TCP listener with TLS and tokens; `None` = none.
+    pub tcp: Option<TcpApi>,
+    /// Bearer tokens, stored hashed.
+    pub tokens: Vec<Token>,
+}
+
+/// A local user or group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Principal {
+    /// `user:alice` or `user:1000`.
+    User(String),
+    /// `group:ops` or `group:1000`.
+    Group(String),
+    /// `everyone`.
+    Everyone,
+}
+
+/// `[api.tcp]`: the API over TCP. TLS is required unless the address is a loopback one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TcpApi {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Certificate chain and key, PEM; `None` only on loopback.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Certificate and key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsFiles {
+    /// PEM, leaf first.
+    pub certificate: PathBuf,
+    /// PEM, PKCS#8 or SEC1 or PKCS#1.
+    pub key: PathBuf,
+}
+
+/// `[[api.token]]`: a bearer token.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Token {
+    /// For events and logs.
+    pub name: String,
+    /// SHA-256 of the token's text, which has 256 random bits (`holdfast token` makes one).
+    pub sha256: [u8; 32],
+    /// It may act, not only look.
+    pub may_act: bool,
+}
+
+/// `[journal]`: how much history is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JournalSettings {
+    /// Events older than this go. Default 90 days.
+    pub age_max: Duration,
+    /// The oldest events go when the database is larger. Default 512 MiB.
+    pub size_max: ByteSize,
+}
