@@ -1,0 +1,510 @@
+//! What can be typed: the commands, their options, and their help with an example each.
+//!
+//! Pure definitions; what a command does stands in the module of its name.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What every exit code means; part of the help and of `docs/cli.md`.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  no, or it failed (a service is failed, a check found faults)
+  2  wrong usage or a faulty configuration
+  3  cannot tell (the daemon can't be reached)
+
+Example:
+  holdfast run --config ./holdfast.toml
+  holdfast status";
+
+/// Keeps long-running services alive, and proves it.
+#[derive(Parser, Debug)]
+#[command(name = "holdfast", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Options that every command understands.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command understands.
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct Global {
+    /// Control socket of the daemon [default: `control.sock` in the configuration's `run_dir`]
+    #[arg(long, global = true, value_name = "PATH", env = "HOLDFAST_SOCKET")]
+    #[arg(help_heading = "Global options")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Configuration file [default: /etc/holdfast/holdfast.toml, or the user's own]
+    #[arg(long, global = true, value_name = "PATH", env = "HOLDFAST_CONFIG")]
+    #[arg(help_heading = "Global options")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON of a documented shape instead of text
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) json: bool,
+    /// When to use colours; NO_COLOR is honoured too
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(help_heading = "Global options")]
+    pub(crate) color: ColorChoice,
+}
+
+/// When to use colours.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Even into a pipe.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// The commands, in the order of the help.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Run the daemon: start the configured services and keep them alive
+    #[command(after_help = RUN_EXAMPLE)]
+    Run(RunArgs),
+    /// See it work: a throw-away daemon, real services, and faults on a schedule
+    #[command(after_help = DEMO_EXAMPLE)]
+    Demo(DemoArgs),
+    /// Show the services and their states
+    #[command(after_help = STATUS_EXAMPLE)]
+    Status(StatusArgs),
+    /// Explain why a service is as it is, down to the root cause
+    #[command(after_help = WHY_EXAMPLE)]
+    Why(WhyArgs),
+    /// Show the journal: state changes, decisions and commands
+    #[command(after_help = EVENTS_EXAMPLE)]
+    Events(EventsArgs),
+    /// Show the output of a service
+    #[command(after_help = LOGS_EXAMPLE)]
+    Logs(LogsArgs),
+    /// Watch the services live
+    #[command(after_help = TOP_EXAMPLE)]
+    Top,
+    /// Start, stop, restart, reload, signal or reset services
+    #[command(after_help = SERVICE_EXAMPLE, subcommand_required = true)]
+    #[command(arg_required_else_help = true)]
+    Service {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: ServiceCommand,
+    },
+    /// Check or show the configuration
+    #[command(after_help = CONFIG_EXAMPLE, subcommand_required = true)]
+    #[command(arg_required_else_help = true)]
+    Config {
+        /// What about it.
+        #[command(subcommand)]
+        action: ConfigCommand,
+    },
+    /// Make the daemon read its configuration again; only what changed is touched
+    #[command(after_help = RELOAD_EXAMPLE)]
+    Reload,
+    /// End the daemon, and its services in reverse order
+    #[command(after_help = STOP_EXAMPLE)]
+    Stop(StopArgs),
+    /// Replace the running daemon by a newer binary; services go on
+    #[command(after_help = UPGRADE_EXAMPLE)]
+    Upgrade(UpgradeArgs),
+    /// Make a token for the remote API
+    #[command(after_help = TOKEN_EXAMPLE)]
+    Token(TokenArgs),
+    /// Find out what is wrong with this installation
+    #[command(after_help = DOCTOR_EXAMPLE)]
+    Doctor,
+    /// Print the completion script of a shell
+    #[command(after_help = COMPLETIONS_EXAMPLE)]
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    #[command(hide = true, after_help = MAN_EXAMPLE)]
+    Man(ManArgs),
+    /// One of the daemon's own helper processes; started by `run` only
+    #[command(hide = true)]
+    Duty {
+        /// Which.
+        name: String,
+    },
+    /// A small service with faults to order, for the demo and the tests
+    #[command(hide = true)]
+    DemoApp(DemoAppArgs),
+}
+
+const RUN_EXAMPLE: &str = "\
+Examples:
+  holdfast run --config ./holdfast.toml
+  holdfast run --daemon --pid-file /run/holdfast.pid";
+
+/// `holdfast run`.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// Keep all state here instead of where the configuration says
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Go to the background; returns once the daemon is really up
+    #[arg(long)]
+    pub(crate) daemon: bool,
+    /// Write the daemon's pid here, and hold a lock on the file
+    #[arg(long, value_name = "PATH")]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Own log with --daemon [default: `holdfast.log` in the state directory]
+    #[arg(long, value_name = "PATH", requires = "daemon")]
+    pub(crate) log_file: Option<PathBuf>,
+    /// What to log of ourselves: error, warn, info, debug, or a filter such as `root=debug`
+    #[arg(long, value_name = "FILTER", env = "HOLDFAST_LOG", default_value = "info")]
+    pub(crate) log_level: String,
+}
+
+const DEMO_EXAMPLE: &str = "\
+Examples:
+  holdfast demo
+  holdfast demo --for 30s";
+
+/// `holdfast demo`.
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// End after this long (but not before one whole round of faults), and print a table
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(crate) run_for: Option<Duration>,
+    /// Order of the faults after the first round
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Keep the temporary directory, to look at it afterwards
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+const STATUS_EXAMPLE: &str = "\
+Exits with 1 if something is failed or not as wanted.
+
+Examples:
+  holdfast status
+  holdfast status web --json";
+
+/// `holdfast status`.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// Only these services or instances
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+}
+
+const WHY_EXAMPLE: &str = "\
+Example:
+  holdfast why web";
+
+/// `holdfast why`.
+#[derive(Args, Debug)]
+pub(crate) struct WhyArgs {
+    /// A service, an instance (`web:1`), or `holdfast`
+    pub(crate) subject: String,
+}
+
+const EVENTS_EXAMPLE: &str = "\
+Examples:
+  holdfast events --since 1h --severity warning
+  holdfast events -f --subject web
+  holdfast events --since 2026-05-01T12:00:00Z --json";
+
+/// `holdfast events`.
+#[derive(Args, Debug)]
+pub(crate) struct EventsArgs {
+    /// Go on showing events as they happen
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Not older than this: `10m`, `1h`, or a date and time
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<String>,
+    /// Only about this service, instance, or `holdfast`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) subject: Option<String>,
+    /// Only this severe or worse
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) severity: Option<SeverityArg>,
+    /// At most so many, the newest
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: u32,
+}
+
+/// How severe.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SeverityArg {
+    /// Normal.
+    Info,
+    /// Degraded, but handled.
+    Warning,
+    /// Somebody must act.
+    Error,
+}
+
+const LOGS_EXAMPLE: &str = "\
+Examples:
+  holdfast logs web
+  holdfast logs -f -n 20 web:1";
+
+/// `holdfast logs`.
+#[derive(Args, Debug)]
+pub(crate) struct LogsArgs {
+    /// Go on showing lines as they are written
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// How many of the last lines
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub(crate) lines: u32,
+    /// A service or an instance (`web:1`)
+    #[arg(value_name = "SERVICE")]
+    pub(crate) name: String,
+}
+
+const TOP_EXAMPLE: &str = "\
+Keys: arrows or j/k move, s start/stop, t restart, r reload, l logs, q quit.
+
+Example:
+  holdfast top";
+
+const SERVICE_EXAMPLE: &str = "\
+Examples:
+  holdfast service restart web
+  holdfast service stop '*' --no-wait
+  holdfast service signal USR1 web:1";
+
+/// `holdfast service …`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum ServiceCommand {
+    /// Start services, and what they require
+    #[command(after_help = "Example:\n  holdfast service start web")]
+    Start(TargetArgs),
+    /// Stop services; what requires them is stopped first
+    #[command(after_help = "Example:\n  holdfast service stop web worker")]
+    Stop(TargetArgs),
+    /// Stop and start services; what requires them is left alone
+    #[command(after_help = "Example:\n  holdfast service restart web --timeout 2m")]
+    Restart(TargetArgs),
+    /// Ask services to read their configuration again
+    #[command(after_help = "Example:\n  holdfast service reload web")]
+    Reload(TargetArgs),
+    /// Send a signal to the main process of services
+    #[command(after_help = "Example:\n  holdfast service signal HUP web")]
+    Signal {
+        /// Name or number: `HUP`, `SIGUSR1`, `15`
+        #[arg(value_parser = signal)]
+        signal: i32,
+        /// Services or instances
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Forget that services failed, without starting them
+    #[command(after_help = "Example:\n  holdfast service reset web")]
+    Reset {
+        /// Services or instances
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+}
+
+/// Which services, and whether to wait for them.
+#[derive(Args, Debug)]
+pub(crate) struct TargetArgs {
+    /// Services or instances; `'*'` = all
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// Return as soon as the daemon has accepted the command
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Stop waiting after this long
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "90s")]
+    pub(crate) timeout: Duration,
+}
+
+const CONFIG_EXAMPLE: &str = "\
+Examples:
+  holdfast config check ./holdfast.toml
+  holdfast config show
+  holdfast config defaults > holdfast.toml";
+
+/// `holdfast config …`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum ConfigCommand {
+    /// Report every fault of a configuration at its place; exits with 1 if there is one
+    #[command(after_help = "Example:\n  holdfast config check ./holdfast.toml")]
+    Check {
+        /// The file to check [default: the one the daemon would read]
+        path: Option<PathBuf>,
+    },
+    /// Print the effective configuration, defaults filled in
+    #[command(after_help = "Example:\n  holdfast config show --running")]
+    Show {
+        /// Ask the daemon for the configuration it runs with
+        #[arg(long)]
+        running: bool,
+    },
+    /// Print every key with its default, as a commented file to begin with
+    #[command(after_help = "Example:\n  holdfast config defaults > holdfast.toml")]
+    Defaults,
+}
+
+const RELOAD_EXAMPLE: &str = "\
+A faulty configuration changes nothing; its faults are printed.
+
+Example:
+  holdfast config check && holdfast reload";
+
+const STOP_EXAMPLE: &str = "\
+Examples:
+  holdfast stop
+  holdfast stop --keep-services";
+
+/// `holdfast stop`.
+#[derive(Args, Debug)]
+pub(crate) struct StopArgs {
+    /// Leave the services running; the next daemon adopts them
+    #[arg(long)]
+    pub(crate) keep_services: bool,
+    /// Return as soon as the daemon has accepted the command
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Stop waiting after this long
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2m")]
+    pub(crate) timeout: Duration,
+}
+
+const UPGRADE_EXAMPLE: &str = "\
+Examples:
+  holdfast upgrade
+  holdfast upgrade /usr/local/bin/holdfast";
+
+/// `holdfast upgrade`.
+#[derive(Args, Debug)]
+pub(crate) struct UpgradeArgs {
+    /// The new binary [default: the path of the running one, as it is on disk now]
+    pub(crate) binary: Option<PathBuf>,
+}
+
+const TOKEN_EXAMPLE: &str = "\
+The token itself is printed once and stored nowhere; the configuration keeps its SHA-256.
+
+Example:
+  holdfast token --name deploy --role act";
+
+/// `holdfast token`.
+#[derive(Args, Debug)]
+pub(crate) struct TokenArgs {
+    /// What events and logs call its bearer
+    #[arg(long, default_value = "deploy")]
+    pub(crate) name: String,
+    /// What its bearer may do
+    #[arg(long, default_value = "read")]
+    pub(crate) role: RoleArg,
+}
+
+/// What the bearer of a token may do.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RoleArg {
+    /// Look.
+    Read,
+    /// Look and act.
+    Act,
+}
+
+const DOCTOR_EXAMPLE: &str = "\
+Each check answers YES, NO or CANNOT TELL, with the remedy.
+
+Example:
+  holdfast doctor";
+
+const COMPLETIONS_EXAMPLE: &str = "\
+Example:
+  holdfast completions bash > /etc/bash_completion.d/holdfast";
+
+/// `holdfast completions`.
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+const MAN_EXAMPLE: &str = "\
+Example:
+  holdfast man --dir /usr/share/man/man1";
+
+/// `holdfast man`.
+#[derive(Args, Debug)]
+pub(crate) struct ManArgs {
+    /// Write one page per command into this directory [default: print the first page]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// `holdfast demo-app`.
+#[derive(Args, Debug)]
+pub(crate) struct DemoAppArgs {
+    /// What it does.
+    #[command(subcommand)]
+    pub(crate) mode: DemoAppMode,
+}
+
+/// What the demo's service does.
+#[derive(Subcommand, Debug)]
+pub(crate) enum DemoAppMode {
+    /// An HTTP server on the socket that it was passed (or on ADDRESS): /, /health, /crash
+    Web {
+        /// Where it listens when no socket is passed
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<std::net::SocketAddr>,
+    },
+    /// Forks twice, writes its pid file, and goes on in the background
+    Forker {
+        /// Where the pid goes
+        #[arg(long, value_name = "PATH")]
+        pid_file: PathBuf,
+        /// Internal: already in the background
+        #[arg(long, hide = true)]
+        background: bool,
+    },
+    /// Ignores SIGTERM
+    Stubborn,
+    /// A TCP echo server on the socket that it was passed (or on ADDRESS)
+    Store {
+        /// Where it listens when no socket is passed
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<std::net::SocketAddr>,
+    },
+    /// Asks the store now and then; ready by sd_notify, with a watchdog
+    Worker {
+        /// Where the store listens
+        #[arg(long, value_name = "ADDRESS")]
+        store: std::net::SocketAddr,
+    },
+    /// Exits at once with a code while FILE exists, else keeps running
+    Fragile {
+        /// The reason to exit
+        #[arg(long, value_name = "FILE")]
+        while_exists: PathBuf,
+    },
+    /// Writes numbered lines as fast as it can for a while after each SIGUSR1
+    Flood {
+        /// How many bytes at each signal
+        #[arg(long, default_value = "64MiB", value_parser = size)]
+        bytes: u64,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    base::parse_duration(text).map_err(|why| why.to_string())
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    text.parse::<base::ByteSize>().map(|size| size.0).map_err(|why| why.to_string())
+}
+
+fn signal(text: &str) -> Result<i32, String> {
+    super::signals::number(text)
+        .ok_or_else(|| format!("`{text}` is no signal; write a name such as HUP, or 1 to 64"))
+}
