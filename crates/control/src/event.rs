@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How much an event matters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Normal.
@@ -27,6 +28,7 @@ impl Severity {
 
 /// One fact. Written by the process that saw it; numbered for the whole node by the journal.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct EventRecord {
     /// The journal's number, ascending without gaps by order of arrival; 0 before it has one.
     #[serde(default)]
@@ -52,5 +54,6 @@ pub struct EventRecord {
     pub message: String,
     /// Details by name.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = Object))]
     pub data: serde_json::Map<String, serde_json::Value>,
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Everything the root knows, at one moment.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Snapshot {
     /// The node's name.
     pub node: String,
@@ -35,6 +36,7 @@ pub struct Snapshot {
 
 /// A standing notice.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Notice {
     /// Stable name: `cgroup-unavailable`.
     pub code: String,
@@ -46,6 +48,7 @@ pub struct Notice {
 
 /// One service.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ServiceView {
     /// Its name.
     pub name: String,
@@ -67,6 +70,7 @@ pub struct ServiceView {
 
 /// One instance.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct InstanceView {
     /// `web`, or `web:1`.
     pub name: String,
@@ -102,6 +106,7 @@ pub struct InstanceView {
 
 /// One of our own helper processes.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DutyView {
     /// `console`, `logs`.
     pub name: String,
@@ -117,6 +122,7 @@ pub struct DutyView {
 
 /// The causal chain of a subject (G13).
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct WhyView {
     /// What was asked about.
     pub subject: String,
@@ -132,6 +138,7 @@ pub struct WhyView {
 
 /// One link of a causal chain.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct WhyLink {
     /// The instance (or `holdfast`) that this link is about.
     pub subject: String,
