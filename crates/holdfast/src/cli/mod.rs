@@ -5,14 +5,22 @@
 
 pub(crate) mod args;
 pub(crate) mod client;
+mod daemon;
 pub(crate) mod failure;
+mod generate;
 mod locate;
 pub(crate) mod output;
+#[cfg(test)]
+mod samples;
+mod service;
 mod signals;
+mod status;
+pub(crate) mod text;
+mod token;
+mod why;
 
 use args::{Cli, Command, Global, RunArgs};
 use client::Client;
-use control::{Reply, Request};
 use failure::{Code, Failure};
 use output::Output;
 use std::process::ExitCode;
@@ -20,7 +28,7 @@ use std::process::ExitCode;
 /// Carries out what was typed.
 pub(crate) fn main(cli: Cli) -> ExitCode {
     let output = Output::new(&cli.global);
-    let code = match dispatch(cli, output) {
+    let code = match dispatch(cli, &output) {
         Ok(code) => code,
         Err(failure) => {
             output.failure(&failure);
@@ -30,19 +38,22 @@ pub(crate) fn main(cli: Cli) -> ExitCode {
     ExitCode::from(code.number())
 }
 
-fn dispatch(cli: Cli, output: Output) -> Result<Code, Failure> {
+fn dispatch(cli: Cli, output: &Output) -> Result<Code, Failure> {
     let global = cli.global;
     match cli.command {
         Command::Run(args) => run(&global, args),
         Command::Duty { name } => done(crate::root::duty(&name)),
-        Command::Status(_) => {
-            output.json(&connect(&global)?.status()?)?;
-            Ok(Code::Done)
+        Command::Status(args) => status::run(output, connect(&global)?.status()?, &args.names),
+        Command::Why(args) => why::run(output, &mut connect(&global)?, &args.subject),
+        Command::Service { action } => {
+            service::run(output, &locate::control_socket(&global)?, action)
         }
-        Command::Reload => simple(&global, output, Request::Reload),
-        Command::Stop(args) => {
-            simple(&global, output, Request::Stop { keep_services: args.keep_services })
-        }
+        Command::Reload => daemon::reload(output, &mut connect(&global)?),
+        Command::Stop(args) => daemon::stop(output, &mut connect(&global)?, &args),
+        Command::Upgrade(args) => daemon::upgrade(output, &locate::control_socket(&global)?, &args),
+        Command::Token(args) => token::run(output, &args),
+        Command::Completions(args) => generate::completions(output, &args),
+        Command::Man(args) => generate::man(output, &args),
         other => Err(Failure::usage(format!("not in this version: {other:?}"))),
     }
 }
@@ -68,14 +79,4 @@ fn done(outcome: anyhow::Result<()>) -> Result<Code, Failure> {
 
 fn connect(global: &Global) -> Result<Client, Failure> {
     Client::connect(&locate::control_socket(global)?)
-}
-
-fn simple(global: &Global, output: Output, request: Request) -> Result<Code, Failure> {
-    match connect(global)?.ask(request)? {
-        Reply::Done { message, .. } => {
-            output.line(&message)?;
-            Ok(Code::Done)
-        }
-        other => Err(client::unexpected(&other)),
-    }
 }

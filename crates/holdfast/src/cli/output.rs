@@ -6,6 +6,7 @@
 
 use super::args::{ColorChoice, Global};
 use super::failure::Failure;
+use super::text::Look;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
@@ -56,11 +57,6 @@ impl Paint {
         Self { color }
     }
 
-    /// Whether colours are used.
-    pub(crate) const fn is_colored(self) -> bool {
-        self.color
-    }
-
     /// The text in a tone.
     pub(crate) fn tone(self, tone: Tone, text: &str) -> String {
         let code = match tone {
@@ -78,8 +74,10 @@ impl Paint {
 }
 
 /// Standard output and standard error of a command.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Output {
+    stdout: io::Stdout,
+    stderr: io::Stderr,
     /// Colours of standard output.
     pub(crate) paint: Paint,
     /// Colours of standard error.
@@ -96,22 +94,35 @@ const WIDTH_DEFAULT: usize = 80;
 impl Output {
     /// As the global options and the environment say.
     pub(crate) fn new(global: &Global) -> Self {
-        let is_terminal = io::stdout().is_terminal();
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let is_terminal = stdout.is_terminal();
         let width = match crossterm::terminal::size() {
             Ok((columns, _)) if is_terminal && 0 < columns => usize::from(columns),
             _ => WIDTH_DEFAULT,
         };
         Self {
             paint: Paint::choose(global.color, is_terminal),
-            paint_errors: Paint::choose(global.color, io::stderr().is_terminal()),
+            paint_errors: Paint::choose(global.color, stderr.is_terminal()),
             json: global.json,
             width,
+            stdout,
+            stderr,
         }
+    }
+
+    /// What pages for standard output look like.
+    pub(crate) fn look(&self) -> Look {
+        Look { paint: self.paint, width: self.width }
+    }
+
+    /// Prints a page.
+    pub(crate) fn page(&self, page: &str) -> Result<(), Closed> {
+        self.line(page.trim_end())
     }
 
     /// Prints text and ends the line.
     pub(crate) fn line(&self, text: &str) -> Result<(), Closed> {
-        let mut out = io::stdout().lock();
+        let mut out = self.stdout.lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")) {
             Ok(()) => out.flush().map_err(|_| Closed),
             Err(_) => Err(Closed),
@@ -120,7 +131,7 @@ impl Output {
 
     /// Prints bytes as they are.
     pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Closed> {
-        let mut out = io::stdout().lock();
+        let mut out = self.stdout.lock();
         out.write_all(bytes).and_then(|()| out.flush()).map_err(|_| Closed)
     }
 
@@ -137,12 +148,12 @@ impl Output {
     /// Says on standard error what a person should know and a pipe should not get.
     pub(crate) fn note(&self, text: &str) {
         // Nobody reads it: there is nobody left to tell.
-        let _ = writeln!(io::stderr().lock(), "{}", self.paint_errors.tone(Tone::Faint, text));
+        let _ = writeln!(self.stderr.lock(), "{}", self.paint_errors.tone(Tone::Faint, text));
     }
 
     /// Says why a command failed.
     pub(crate) fn failure(&self, failure: &Failure) {
-        let mut err = io::stderr().lock();
+        let mut err = self.stderr.lock();
         if failure.message.is_empty() {
             return;
         }
