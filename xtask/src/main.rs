@@ -1,2 +1,48 @@
-//! placeholder
-fn main() {}
+//! Development tasks of this workspace: `cargo xtask tidy | test | ci | bench | dist`.
+//!
+//! Why: what a developer types, what the documentation says and what CI runs must be one and the
+//! same thing, so all three call this program.
+//! Invariant: nothing here is part of the product; no crate of the product depends on it.
+
+mod ci;
+mod packages;
+mod report;
+mod test_run;
+mod tidy;
+mod tool;
+
+use report::say;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <task>
+
+  tidy              check the rules of the house that the compiler does not know
+  test [FILTER…]    run all tests; installs what the real-peer tests need when it may
+  ci                everything that has to be green before a commit
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["tidy"] => tidy::run(),
+        ["test", filter @ ..] => test_run::run(filter),
+        ["ci"] => ci::run(),
+        ["help" | "--help" | "-h"] => {
+            say(USAGE);
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            say(USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

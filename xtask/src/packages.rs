@@ -1,0 +1,176 @@
+//! The Debian packages that the tests with real peers need, and how they get here.
+//!
+//! Why: a test against the unmodified peer is worth more than a mock, but only where the peer is
+//! installed; a clean machine should get there by the one test command.
+//! Invariants: only missing packages are installed; nothing is installed without root; no service
+//! is started by the installation; the block against that is removed again.
+
+use crate::report::say;
+use crate::tool;
+use anyhow::{Context, Result};
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// A package, and a program whose presence shows that it (or its equal) is there.
+struct Peer {
+    package: &'static str,
+    program: &'static str,
+    /// Folders to look in besides `PATH`, with one `*` for a version.
+    elsewhere: Option<&'static str>,
+}
+
+const fn peer(package: &'static str, program: &'static str) -> Peer {
+    Peer { package, program, elsewhere: None }
+}
+
+const PEERS: &[Peer] = &[
+    peer("nginx-light", "nginx"),
+    peer("redis-server", "redis-server"),
+    peer("memcached", "memcached"),
+    Peer { package: "postgresql", program: "pg_ctl", elsewhere: Some("/usr/lib/postgresql/*/bin") },
+    peer("chromium", "chromium"),
+    peer("supervisor", "supervisord"),
+    peer("monit", "monit"),
+    peer("runit", "runsvdir"),
+    peer("s6", "s6-svscan"),
+    peer("python3", "python3"),
+    peer("curl", "curl"),
+    peer("socat", "socat"),
+    peer("jq", "jq"),
+    peer("procps", "ps"),
+];
+
+/// Set to anything to keep [`ensure`] from installing.
+const NO_INSTALL: &str = "HOLDFAST_NO_INSTALL";
+/// Debian's maintainer scripts ask this program before they start a service; 101 means "do not".
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Installs what is missing when it may; otherwise names it and says what that means.
+pub(crate) fn ensure() -> Result<()> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    let reason = if std::env::var_os(NO_INSTALL).is_some() {
+        format!("{NO_INSTALL} is set")
+    } else if !tool::is_root() {
+        "this is not root".to_owned()
+    } else if tool::find("apt-get").is_none() {
+        "there is no apt-get".to_owned()
+    } else {
+        say(&format!("installing for the tests with real peers: {list}"));
+        return install(&missing);
+    };
+    say(&format!(
+        "not installed, and {reason}: {list}\n\
+         The tests that need them will be skipped, each saying so. To have them:\n  \
+         sudo apt-get install --no-install-recommends {list}"
+    ));
+    Ok(())
+}
+
+fn missing() -> Vec<&'static str> {
+    PEERS.iter().filter(|peer| !is_here(peer)).map(|peer| peer.package).collect()
+}
+
+fn is_here(peer: &Peer) -> bool {
+    if tool::find(peer.program).is_some() {
+        return true;
+    }
+    let Some((before, after)) = peer.elsewhere.and_then(|folder| folder.split_once('*')) else {
+        return false;
+    };
+    let Ok(versions) = fs::read_dir(before) else { return false };
+    versions.flatten().any(|version| {
+        let folder = version.path().join(after.trim_start_matches('/'));
+        tool::is_executable(&folder.join(peer.program))
+    })
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let _block = AutostartBlock::raise(Path::new(POLICY))?;
+    let apt = || {
+        let mut apt = tool::command("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive");
+        apt
+    };
+    tool::run(apt().args(["update", "-q"]))?;
+    tool::run(
+        apt()
+            .args(["install", "-q", "-y", "--no-install-recommends"])
+            .args(["-o", "DPkg::Lock::Timeout=120"])
+            .args(packages),
+    )
+}
+
+/// Keeps maintainer scripts from starting services, as long as it lives.
+struct AutostartBlock {
+    /// What to remove afterwards; nothing if somebody else's policy stands there already.
+    ours: Option<PathBuf>,
+}
+
+impl AutostartBlock {
+    fn raise(path: &Path) -> Result<AutostartBlock> {
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(path);
+        match file {
+            Ok(mut file) => {
+                let block = AutostartBlock { ours: Some(path.to_path_buf()) };
+                file.write_all(b"#!/bin/sh\nexit 101\n")
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+                Ok(block)
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Ok(AutostartBlock { ours: None })
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot create {}", path.display())),
+        }
+    }
+}
+
+impl Drop for AutostartBlock {
+    fn drop(&mut self) {
+        if let Some(path) = &self.ours {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("holdfast-xtask-{name}-{}", std::process::id()))
+    }
+
+    #[test]
+    fn the_block_is_ours_only_if_we_made_it() {
+        let path = scratch("policy");
+        fs::write(&path, "somebody's").unwrap();
+        drop(AutostartBlock::raise(&path).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's");
+
+        fs::remove_file(&path).unwrap();
+        let block = AutostartBlock::raise(&path).unwrap();
+        assert!(tool::is_executable(&path));
+        drop(block);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_program_outside_path_is_found_by_its_pattern() {
+        let base = scratch("versions");
+        let bin = base.join("15/bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::copy("/bin/sh", bin.join("only-there")).unwrap();
+        let pattern: &'static str = format!("{}/*/bin", base.display()).leak();
+        let mut peer = peer("x", "only-there");
+        assert!(!is_here(&peer));
+        peer.elsewhere = Some(pattern);
+        assert!(is_here(&peer));
+        fs::remove_dir_all(&base).unwrap();
+    }
+}
