@@ -1,0 +1,200 @@
+//! The link to the root: requests and replies by number over the inherited socket pair, and the
+//! events the root pushes.
+//!
+//! Why: the root must never wait for us, and we must never wait for the root without an end. Each
+//! request has a deadline, the number of requests under way is bounded, and a silent root becomes
+//! an answer that says so.
+//! Invariants: a reply goes to the request with its number or nowhere; end of file or a frame that
+//! can't be read means that the root is gone for good.
+//! Source: crate `control` (frames, requests, replies).
+
+use control::{Envelope, Reply, Request, decode_frame, encode_frame};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Requests under way at one time. The root answers each within a turn of its loop; more than this
+/// waiting means that it does not turn, and more of them would not help.
+pub(crate) const LINK_REQUESTS_MAX: usize = 64;
+
+/// How long a request may take. A reload reads the configuration and the user database, which may
+/// be slow; everything else takes a millisecond.
+pub(crate) const LINK_DEADLINE: Duration = Duration::from_secs(10);
+
+const READ_BYTES: usize = 64 * 1024;
+
+/// Why the root gave no usable answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// [`LINK_REQUESTS_MAX`] requests wait already.
+    #[error("holdfast's root process has {LINK_REQUESTS_MAX} requests waiting already")]
+    Busy,
+    /// The link is closed.
+    #[error("holdfast's root process has closed the link")]
+    Gone,
+    /// No answer within [`LINK_DEADLINE`].
+    #[error("holdfast's root process has not answered within {} s", LINK_DEADLINE.as_secs())]
+    Late,
+    /// An answer to another question.
+    #[error("holdfast's root process gave an answer to another question")]
+    Unexpected,
+}
+
+/// Told of every event that the root pushes.
+pub(crate) trait Pushed: Send + 'static {
+    /// An event has happened; its file record may be written a moment later.
+    fn pushed(&mut self, event: &control::EventRecord);
+}
+
+type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Reply>>>>;
+
+/// The asking end; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct RootLink {
+    outbox: mpsc::Sender<Vec<u8>>,
+    pending: Pending,
+    next: Arc<AtomicU64>,
+    refused: Arc<AtomicU64>,
+}
+
+impl RootLink {
+    /// Takes over the socket. `gone` is cancelled when the root has closed it.
+    pub(crate) fn start(
+        stream: UnixStream,
+        tasks: &mut JoinSet<()>,
+        gone: CancellationToken,
+        pushed: impl Pushed,
+    ) -> Self {
+        let (reader, writer) = stream.into_split();
+        let (outbox, frames) = mpsc::channel(LINK_REQUESTS_MAX);
+        let pending = Pending::default();
+        tasks.spawn(write_frames(writer, frames));
+        tasks.spawn(read_frames(reader, Arc::clone(&pending), gone, pushed));
+        Self { outbox, pending, next: Arc::default(), refused: Arc::default() }
+    }
+
+    /// Asks, and waits for the answer at most [`LINK_DEADLINE`].
+    pub(crate) async fn ask(&self, request: Request) -> Result<Reply, LinkError> {
+        self.ask_within(request, LINK_DEADLINE).await
+    }
+
+    /// Requests waiting for their answer.
+    pub(crate) fn depth(&self) -> usize {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Requests refused because too many were waiting.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    async fn ask_within(&self, request: Request, deadline: Duration) -> Result<Reply, LinkError> {
+        let id = 1 + self.next.fetch_add(1, Ordering::Relaxed);
+        let frame =
+            encode_frame(&Envelope { id, body: request }).map_err(|_| LinkError::Unexpected)?;
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            if LINK_REQUESTS_MAX <= pending.len() {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                return Err(LinkError::Busy);
+            }
+            pending.insert(id, answer);
+        }
+        // Takes the number back however this ends, also when the asking client goes away.
+        let _forget = Forget { pending: &self.pending, id };
+        self.outbox.try_send(frame).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => LinkError::Busy,
+            mpsc::error::TrySendError::Closed(_) => LinkError::Gone,
+        })?;
+        match tokio::time::timeout(deadline, answered).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(_)) => Err(LinkError::Gone),
+            Err(_) => Err(LinkError::Late),
+        }
+    }
+}
+
+struct Forget<'a> {
+    pending: &'a Pending,
+    id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+async fn write_frames(mut writer: OwnedWriteHalf, mut frames: mpsc::Receiver<Vec<u8>>) {
+    while let Some(frame) = frames.recv().await {
+        if let Err(error) = writer.write_all(&frame).await {
+            tracing::warn!(%error, "cannot write to the root");
+            return;
+        }
+    }
+}
+
+async fn read_frames(
+    mut reader: OwnedReadHalf,
+    pending: Pending,
+    gone: CancellationToken,
+    mut pushed: impl Pushed,
+) {
+    let mut buffer: Vec<u8> = Vec::with_capacity(READ_BYTES);
+    loop {
+        match reader.read_buf(&mut buffer).await {
+            Ok(0) => {
+                tracing::info!("the root has closed the link");
+                break;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot read from the root");
+                break;
+            }
+        }
+        if let Err(error) = take_frames(&mut buffer, &pending, &mut pushed) {
+            tracing::error!(%error, "the root sent a frame that can't be read");
+            break;
+        }
+    }
+    // Dropping the askers' ends tells every one of them that no answer will come.
+    pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    gone.cancel();
+}
+
+fn take_frames(
+    buffer: &mut Vec<u8>,
+    pending: &Pending,
+    pushed: &mut impl Pushed,
+) -> Result<(), control::FrameError> {
+    let mut taken = 0;
+    while let Some((envelope, used)) = decode_frame::<Envelope<Reply>>(&buffer[taken..])? {
+        taken += used;
+        match envelope.body {
+            Reply::Event { event } => pushed.pushed(&event),
+            reply => {
+                let asker =
+                    pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&envelope.id);
+                if let Some(asker) = asker {
+                    // An asker that has gone away does not want it any more.
+                    let _ = asker.send(reply);
+                }
+            }
+        }
+    }
+    buffer.drain(..taken);
+    // A big snapshot must not be paid for for ever.
+    if buffer.is_empty() && 16 * READ_BYTES < buffer.capacity() {
+        buffer.shrink_to(READ_BYTES);
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! Measures memory and CPU of every instance, seldom enough to cost nothing.
+//!
+//! Why adaptive: reading `/proc` costs a few microseconds a process, which is nothing for ten and a
+//! lot for ten thousand. The pause after a round is a thousand times the round's cost, so that the
+//! sampler never takes more than a thousandth of a core, however many there are.
+//! Invariants: only numbers are kept of a process; a process that ends is forgotten in the next
+//! round; the root is asked for a snapshot only when something has changed.
+//! Source: proc(5), `/proc/PID/stat`; cgroups(7), `cgroup.procs`.
+
+use crate::App;
+use crate::samples::{Sample, SampleBook};
+use control::{InstanceView, Snapshot};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// Pause while somebody watches.
+const WATCHED_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The pause is at least this many times the cost of the round before: 0.1 % of a core.
+const COST_FACTOR: u32 = 1000;
+
+/// Processes of one instance that are looked at; more is a fork bomb, and is measured by its first.
+const PROCESSES_MAX: usize = 1024;
+
+/// `cgroup.procs` of [`PROCESSES_MAX`] processes.
+const PROCS_BYTES_MAX: u64 = 16 * 1024;
+
+struct Round {
+    snapshot: Arc<Snapshot>,
+    done: oneshot::Sender<Duration>,
+}
+
+/// Lets rounds happen until `shutdown`.
+pub(crate) async fn run(app: Arc<App>, shutdown: CancellationToken) {
+    let (rounds, todo) = sync_channel(1);
+    let book = app.samples.clone();
+    let thread = std::thread::Builder::new().name("sampler".into());
+    if let Err(error) = thread.spawn(move || Sampler::new(book).run(&todo)) {
+        tracing::error!(%error, "cannot start the sampler's thread; there will be no samples");
+        return;
+    }
+    let drive = drive(&app, &rounds);
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = drive => {}
+    }
+}
+
+async fn drive(app: &App, rounds: &SyncSender<Round>) {
+    let mut changes = app.history.changes();
+    let mut watchers = app.watchers.subscribe();
+    let mut snapshot: Option<Arc<Snapshot>> = None;
+    let mut cost = Duration::ZERO;
+    loop {
+        let changed = changes.has_changed().unwrap_or(false);
+        if changed || snapshot.is_none() {
+            changes.mark_unchanged();
+            snapshot = app.snapshots.fresh().await.ok();
+        }
+        if let Some(snapshot) = &snapshot {
+            let (done, finished) = oneshot::channel();
+            if rounds.try_send(Round { snapshot: Arc::clone(snapshot), done }).is_ok() {
+                cost = finished.await.unwrap_or_default();
+                app.samples.round_done();
+            }
+        }
+        pause(app, cost, &mut watchers).await;
+    }
+}
+
+/// Waits for the next round; less long as soon as somebody begins to watch.
+async fn pause(app: &App, cost: Duration, watchers: &mut tokio::sync::watch::Receiver<usize>) {
+    let began = tokio::time::Instant::now();
+    loop {
+        let watched = 0 < *watchers.borrow_and_update();
+        let usual = app.config.console.sample_interval;
+        let wanted = if watched { usual.min(WATCHED_INTERVAL) } else { usual };
+        let until = began + wanted.max(cost * COST_FACTOR);
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => return,
+            changed = watchers.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// What is known of a process from the round before.
+#[derive(Clone, Copy)]
+struct Seen {
+    start_ticks: u64,
+    cpu_ticks: u64,
+    round: u64,
+}
+
+struct Sampler {
+    book: SampleBook,
+    processes: BTreeMap<u32, Seen>,
+    round: u64,
+    before: Option<base::Now>,
+    ticks_per_second: f64,
+    page_bytes: u64,
+    text: String,
+    pids: Vec<u32>,
+}
+
+impl Sampler {
+    fn new(book: SampleBook) -> Self {
+        Self {
+            book,
+            processes: BTreeMap::new(),
+            round: 0,
+            before: None,
+            ticks_per_second: sys::proc_fs::clock_ticks_per_second() as f64,
+            page_bytes: sys::proc_fs::page_size(),
+            text: String::new(),
+            pids: Vec::new(),
+        }
+    }
+
+    fn run(mut self, todo: &Receiver<Round>) {
+        while let Ok(Round { snapshot, done }) = todo.recv() {
+            let began = Instant::now();
+            self.round(&snapshot);
+            let _ = done.send(began.elapsed());
+        }
+    }
+
+    fn round(&mut self, snapshot: &Snapshot) {
+        self.round += 1;
+        let now = sys::clock::now();
+        let at_us = sys::clock::wall().as_micros();
+        let seconds = self.before.map_or(0.0, |before| now.since(before).as_secs_f64());
+        self.before = Some(now);
+        let mut measured = Vec::with_capacity(snapshot.services.len());
+        for instance in snapshot.services.iter().flat_map(|service| &service.instances) {
+            if let Some(usage) = self.measure(instance) {
+                measured.push((instance.name.as_str(), usage));
+            }
+        }
+        self.processes.retain(|_, seen| seen.round == self.round);
+        let mut rings = self.book.lock();
+        let known = |name: &str| {
+            snapshot.services.iter().flat_map(|s| &s.instances).any(|one| one.name == name)
+        };
+        // Only a change of configuration makes an instance unknown: compare when numbers differ.
+        let instances: usize = snapshot.services.iter().map(|s| s.instances.len()).sum();
+        if instances < rings.len() {
+            rings.retain(|name, _| known(name));
+        }
+        for (name, usage) in measured {
+            let cpu_seconds = usage.cpu_ticks as f64 / self.ticks_per_second;
+            let share = if 0.0 < seconds {
+                usage.recent_ticks as f64 / self.ticks_per_second / seconds
+            } else {
+                0.0
+            };
+            let sample = Sample {
+                at_us,
+                rss_bytes: usage.rss_pages * self.page_bytes,
+                cpu_percent: (share * 10_000.0).round() / 100.0,
+                threads: usage.threads,
+                processes: usage.processes,
+            };
+            if !rings.contains_key(name) {
+                rings.insert(name.to_owned(), crate::samples::Ring::default());
+            }
+            if let Some(ring) = rings.get_mut(name) {
+                ring.push(sample, cpu_seconds);
+            }
+        }
+    }
+
+    /// Adds up the processes of one instance; `None` when it has none.
+    fn measure(&mut self, instance: &InstanceView) -> Option<Usage> {
+        let mut pids = std::mem::take(&mut self.pids);
+        pids.clear();
+        if let Some(group) = &instance.cgroup {
+            self.members(group, &mut pids);
+        }
+        if pids.is_empty() {
+            pids.extend(instance.pid);
+        }
+        let mut usage = Usage::default();
+        for pid in &pids {
+            self.add(*pid, &mut usage);
+        }
+        self.pids = pids;
+        (0 < usage.processes).then_some(usage)
+    }
+
+    fn members(&mut self, group: &str, pids: &mut Vec<u32>) {
+        self.text.clear();
+        let path = Path::new(group).join("cgroup.procs");
+        let read = File::open(path)
+            .and_then(|file| file.take(PROCS_BYTES_MAX).read_to_string(&mut self.text));
+        if read.is_ok() {
+            pids.extend(
+                self.text.lines().filter_map(|line| line.parse::<u32>().ok()).take(PROCESSES_MAX),
+            );
+        }
+    }
+
+    fn add(&mut self, pid: u32, usage: &mut Usage) {
+        let Ok(stat) = sys::proc_fs::stat(pid) else { return };
+        if stat.state == 'Z' {
+            return;
+        }
+        let cpu_ticks = stat.utime_ticks + stat.stime_ticks;
+        let before = self
+            .processes
+            .insert(pid, Seen { start_ticks: stat.start_ticks, cpu_ticks, round: self.round });
+        let before = before.filter(|seen| seen.start_ticks == stat.start_ticks);
+        // A process that is new to us counts whole; but in the first round nothing is recent.
+        let grown = cpu_ticks.saturating_sub(before.map_or(0, |seen| seen.cpu_ticks));
+        usage.cpu_ticks += grown;
+        usage.recent_ticks += if before.is_some() || 1 < self.round { grown } else { 0 };
+        usage.rss_pages += stat.rss_pages;
+        usage.threads += stat.threads;
+        usage.processes += 1;
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Usage {
+    cpu_ticks: u64,
+    recent_ticks: u64,
+    rss_pages: u64,
+    threads: u32,
+    processes: u32,
+}
