@@ -5,6 +5,7 @@
 //! Invariant: nothing here is part of the product; no crate of the product depends on it.
 
 mod ci;
+mod dist;
 mod packages;
 mod report;
 mod test_run;
@@ -20,6 +21,7 @@ usage: cargo xtask <task>
   tidy              check the rules of the house that the compiler does not know
   test [FILTER…]    run all tests; installs what the real-peer tests need when it may
   ci                everything that has to be green before a commit
+  dist              the release binary and the Debian package
 ";
 
 fn main() -> ExitCode {
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["test", filter @ ..] => test_run::run(filter),
         ["ci"] => ci::run(),
+        ["dist"] => dist::run(),
         ["help" | "--help" | "-h"] => {
             say(USAGE);
             return ExitCode::SUCCESS;

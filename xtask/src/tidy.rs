@@ -9,7 +9,7 @@ mod docs;
 mod finding;
 mod headers;
 mod licences;
-mod metadata;
+pub(crate) mod metadata;
 mod purity;
 mod requirements;
 mod source;

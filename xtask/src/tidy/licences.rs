@@ -135,7 +135,7 @@ pub(crate) fn duplicates(metadata: &Metadata) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::metadata::package;
+    use super::super::metadata::{of, package};
     use super::*;
 
     fn policy() -> Policy {
@@ -163,14 +163,11 @@ mod tests {
 
     #[test]
     fn banned_and_unlisted_crates_are_found() {
-        let metadata = Metadata {
-            packages: vec![
-                package("openssl", Some("Apache-2.0"), &[]),
-                package("nameless", None, &[]),
-                package("fine", Some("MIT"), &[]),
-            ],
-            workspace_members: vec![],
-        };
+        let metadata = of(vec![
+            package("openssl", Some("Apache-2.0"), &[]),
+            package("nameless", None, &[]),
+            package("fine", Some("MIT"), &[]),
+        ]);
         let found: Vec<String> =
             check(&metadata, &policy()).iter().map(ToString::to_string).collect();
         assert_eq!(found.len(), 2, "{found:?}");
@@ -182,7 +179,7 @@ mod tests {
     fn duplicates_are_named() {
         let twice = package("syn", Some("MIT"), &[]);
         let packages = vec![twice.clone(), twice, package("one", Some("MIT"), &[])];
-        let metadata = Metadata { packages, workspace_members: vec![] };
+        let metadata = of(packages);
         assert_eq!(duplicates(&metadata).unwrap(), "in more than one version: syn");
     }
 }

@@ -14,6 +14,7 @@ const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 pub(crate) struct Metadata {
     pub(crate) packages: Vec<Package>,
     pub(crate) workspace_members: Vec<String>,
+    pub(crate) target_directory: PathBuf,
 }
 
 #[derive(Clone, Deserialize)]
@@ -54,6 +55,11 @@ impl Metadata {
     pub(crate) fn foreign(&self) -> impl Iterator<Item = &Package> {
         self.packages.iter().filter(|package| !self.workspace_members.contains(&package.id))
     }
+}
+
+#[cfg(test)]
+pub(crate) fn of(packages: Vec<Package>) -> Metadata {
+    Metadata { packages, workspace_members: Vec::new(), target_directory: PathBuf::new() }
 }
 
 #[cfg(test)]
