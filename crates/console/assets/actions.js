@@ -108,14 +108,14 @@ export function toast(tone, title, detail = "") {
   if (tone !== "bad") setTimeout(() => node.remove(), TOAST_MS);
 }
 
-/** The buttons for one target; `node.update(instance)` shows those that make sense now. */
+/** The buttons for one target; `node.update(alive, mayRestart)` shows those that make sense now. */
 export function rowButtons(target) {
   const toggle = h("button", { class: "icon-button", type: "button" });
   const restart = h("button", { class: "icon-button", type: "button", "aria-label": `Restart ${target}`, title: "Restart (r)", onclick: () => perform("restart", target) }, icon("restart"));
   let shown = "";
   toggle.addEventListener("click", () => perform(shown, target));
   const node = h("div", { class: "row-buttons" }, toggle, restart);
-  node.update = (alive) => {
+  node.update = (alive, mayRestart) => {
     const wanted = alive ? "stop" : "start";
     if (wanted !== shown) {
       shown = wanted;
@@ -123,7 +123,7 @@ export function rowButtons(target) {
       toggle.title = alive ? "Stop (s)" : "Start (s)";
       replace(toggle, icon(alive ? "stop" : "play"));
     }
-    restart.disabled = !alive;
+    restart.disabled = !mayRestart;
     node.hidden = !mayAct();
   };
   return node;

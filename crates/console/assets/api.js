@@ -104,12 +104,12 @@ function samplesOf(rows) {
 /** One sample as `{atUs, rss, cpu, threads, fds}`, or null. */
 export function sampleOf(row) {
   if (!row) return null;
-  if (Array.isArray(row)) return { atUs: row[0], rss: row[1], cpu: row[2], threads: null, fds: null };
+  if (Array.isArray(row)) return { atUs: row[0], rss: row[1], cpu: row[2], threads: null, processes: null };
   return {
     atUs: row.at_us ?? row.taken_us ?? row.wall_us ?? 0,
     rss: row.rss_bytes ?? 0,
     cpu: row.cpu_percent ?? 0,
     threads: row.threads ?? null,
-    fds: row.fds ?? null,
+    processes: row.processes ?? null,
   };
 }

@@ -154,7 +154,7 @@ function buildBanners() {
     if (!isDown) return;
     const wait = Math.max(0, Math.ceil((retryAtMs - Date.now()) / 1000));
     const next = wait ? `Next try in ${wait} s.` : "Trying …";
-    const known = store.snapshot ? ` You see what was known at ${clock(store.snapshot.taken_us)}; the services are not affected.` : "";
+    const known = store.snapshot ? ` You see what was known at ${clock(store.snapshot.taken_us)}.` : "";
     if (state === "refused") setText(text, `Access refused: ${fault?.message ?? ""}. ${fault?.help ?? ""}`);
     else setText(text, `${sentence(fault?.message ?? "The connection is lost")}.${known} ${next}`);
   };

@@ -23,7 +23,7 @@ export function eventList({ limit, withSubject, empty }) {
   const items = new Map();
   const list = h("ol", { class: "event-list" });
   const nothing = h("p", { class: "empty small" }, empty);
-  const node = h("div", { class: "event-box" }, list, nothing);
+  const node = h("div", { class: "event-box", tabindex: withSubject ? null : "0", role: "group", "aria-label": "Events, newest first" }, list, nothing);
   let first = true;
 
   node.update = (events) => {

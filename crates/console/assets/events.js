@@ -225,7 +225,7 @@ function row(event) {
       null,
       h("span", { class: "event-when", title: absolute(event.wall_us) }, clockMs(event.wall_us)),
       h("span", { class: "event-sign", title: event.severity }, icon(event.severity), h("span", { class: "visually-hidden" }, event.severity)),
-      subjectLink(event.subject),
+      h("span", { class: "subject" }, event.subject),
       h("span", { class: "event-message" }, event.message),
       h("code", { class: "event-kind" }, event.kind),
       h("time", { class: "event-ago", dataset: { us: String(event.wall_us) } }, ago(event.wall_us)),
@@ -240,6 +240,7 @@ function row(event) {
 
 function detailRows(event) {
   const rows = [
+    ["Subject", subjectLink(event.subject)],
     ["Time", absolute(event.wall_us)],
     ["Kind", event.kind],
     ["Severity", event.severity],

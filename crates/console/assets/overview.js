@@ -7,7 +7,7 @@
 import { h, setText, setAttr, show, replace, arrange } from "./dom.js";
 import { icon } from "./icons.js";
 import { store, on, mayAct, endsLastHour, wantEvents } from "./store.js";
-import { summary, verdict, stateOf, groupState, isAlive, noteOf } from "./states.js";
+import { summary, verdict, stateOf, groupState, isAlive, canRestart, noteOf } from "./states.js";
 import { bytes, count, duration, nowUs, percent } from "./format.js";
 import { sparkline } from "./sparkline.js";
 import { rowButtons } from "./actions.js";
@@ -41,16 +41,20 @@ export function overview(main) {
   const tiles = tileRow(() => table.draw());
   const table = serviceTable();
   const panel = eventPanel();
-  replace(main, head, tiles, h("div", { class: "columns" }, table, panel));
   document.title = "Holdfast";
   wantEvents(true);
 
+  const columns = h("div", { class: "columns" }, table, panel);
+  replace(main, head, tiles, columns);
   const draw = () => {
+    const isBlind = !store.snapshot && store.connection.state !== "connecting";
+    show(tiles, !isBlind);
+    show(columns, !isBlind);
     head.update();
     tiles.update();
     table.draw();
   };
-  const stops = [on("status", draw), on("me", draw), on("events", () => { panel.update(); tiles.update(); })];
+  const stops = [on("status", draw), on("me", draw), on("connection", draw), on("events", () => { panel.update(); tiles.update(); })];
   const clockTimer = setInterval(() => { table.tick(); panel.tick(); }, 1000);
   draw();
   panel.update();
@@ -75,7 +79,7 @@ function verdictHead() {
   let shown = "";
   node.update = () => {
     const { snapshot } = store;
-    const found = verdict(snapshot);
+    const found = verdict(snapshot, store.connection);
     if (found.icon !== shown) replace(sign, icon((shown = found.icon)));
     setAttr(node, "class", `verdict tone-${found.tone}`);
     setText(title, found.title);
@@ -101,7 +105,7 @@ function tileRow(changed) {
   const running = tile("running", "Running", "running");
   const waiting = tile("waiting", "Waiting", "waiting");
   const failing = tile("failing", "Failing", "failed");
-  const restarts = tile("", "Unplanned ends, last hour", "restart");
+  const restarts = tile("", "Unplanned ends", "restart");
   const memory = tile("", "Memory");
   const cpu = tile("", "CPU");
   memory.spark = sparkline("memory");
@@ -112,6 +116,7 @@ function tileRow(changed) {
   cpu.classList.add("tile-wide");
   const row = h("section", { class: "tiles", "aria-label": "Summary" }, running, waiting, failing, restarts, memory, cpu);
   row.update = () => {
+    if (!store.snapshot) return;
     const found = summary(store.snapshot);
     setText(running.number, String(found.running));
     setText(running.note, `of ${count(found.instances, "instance")}`);
@@ -121,13 +126,14 @@ function tileRow(changed) {
     setText(failing.note, found.failing ? "failed or retrying" : "none");
     const ends = endsLastHour();
     setText(restarts.number, String(ends));
-    setText(restarts.note, `${count(found.restarts, "restart")} since the start`);
+    setText(restarts.note, "in the last hour");
+    setAttr(restarts, "title", `${count(found.restarts, "restart")} since the services are known`);
     const last = store.total[store.total.length - 1];
     setText(memory.number, bytes(found.rss));
     setText(memory.note, "all services");
     setText(cpu.number, percent(found.cpu));
     setText(cpu.note, "of one core");
-    if (last) {
+    if (last && 0 < found.instances) {
       memory.spark.draw(store.total.map((one) => one.rss), found.rss * MEMORY_NOISE);
       cpu.spark.draw(store.total.map((one) => one.cpu), CPU_NOISE);
     }
@@ -162,7 +168,7 @@ function serviceTable() {
     "section",
     { class: "card services", "aria-label": "Services" },
     h("div", { class: "card-head" }, h("h2", null, "Services"), found, h("div", { class: "card-tools" }, h("label", { class: "search" }, icon("search"), search, h("kbd", { "aria-hidden": "true" }, "/")), order)),
-    h("div", { class: "table", role: "table", "aria-label": "Services" }, h("div", { role: "rowgroup" }, head), body),
+    h("div", { class: "table", role: "table", "aria-label": "Services" }, h("div", { class: "head-group", role: "rowgroup" }, head), body),
     empty,
   );
 
@@ -341,8 +347,8 @@ function measures() {
     memory,
     cpu,
     cells: [
-      h("div", { class: "cell c-memory", role: "cell", dataset: { label: "Memory" } }, memory.value, memory.spark),
-      h("div", { class: "cell c-cpu", role: "cell", dataset: { label: "CPU" } }, cpu.value, cpu.spark),
+      h("div", { class: "cell c-memory", role: "cell", dataset: { label: "Memory" } }, memory.spark, memory.value),
+      h("div", { class: "cell c-cpu", role: "cell", dataset: { label: "CPU" } }, cpu.spark, cpu.value),
     ],
   };
 }
@@ -390,7 +396,7 @@ function instanceRow(isChild) {
     setText(cpu.value, one.sample ? percent(one.sample.cpu_percent) : "–");
     drawSparks(memory, cpu, one.sample ? ring : []);
     if (!buttons) actions.append((buttons = rowButtons(one.name)));
-    buttons.update(isAlive(one));
+    buttons.update(isAlive(one), canRestart(one));
   };
   row.tick = () => {
     const passed = (nowUs() - (store.snapshot?.taken_us ?? nowUs())) / 1000;
@@ -456,7 +462,7 @@ function groupRow(fold) {
     setText(cpu.value, sampled.length ? percent(sampled.reduce((sum, one) => sum + one.sample.cpu_percent, 0)) : "–");
     drawSparks(memory, cpu, addRings(sampled));
     if (!buttons) actions.append((buttons = rowButtons(service.name)));
-    buttons.update(service.instances.some(isAlive));
+    buttons.update(service.instances.some(isAlive), service.instances.some(canRestart));
   };
   return row;
 }

@@ -8,8 +8,8 @@ import * as api from "./api.js";
 import { h, setText, setAttr, show, replace, arrange } from "./dom.js";
 import { icon } from "./icons.js";
 import { store, on, mayAct, wantEvents, refreshEvents } from "./store.js";
-import { stateOf, groupState, isAlive } from "./states.js";
-import { absolute, ago, bytes, duration, nowUs, percent } from "./format.js";
+import { stateOf, groupState, isAlive, canRestart } from "./states.js";
+import { absolute, ago, bytes, count, duration, nowUs, percent } from "./format.js";
 import { chart, sparkline, decimalStep, binaryStep } from "./sparkline.js";
 import { perform } from "./actions.js";
 import { eventList } from "./eventlist.js";
@@ -34,11 +34,12 @@ export function servicePage(main, subject, focusInstance) {
   const facts = factsPanel();
   const memory = chart({ title: "Memory", kind: "memory", read: (one) => one.rss, write: bytes, rangeMin: MIB, ticks: binaryStep });
   const cpu = chart({ title: "CPU, of one core", kind: "cpu", read: (one) => one.cpu, write: percent, rangeMin: 4, ticks: decimalStep });
+  const charts = h("div", { class: "charts" }, memory, cpu);
   const events = eventList({ limit: EVENTS_SHOWN, withSubject: false, empty: "No events of this service are kept." });
   const eventCard = h("section", { class: "card panel", "aria-label": "Events" }, h("div", { class: "card-head" }, h("h2", null, "Events"), h("div", { class: "card-tools" }, h("a", { class: "more", href: `/events?subject=${encodeURIComponent(subject)}` }, "All events"))), events);
   const logSlot = h("div", { class: "log-slot" });
   const gone = h("div", { class: "card empty", hidden: true }, h("h3", null, `There is no service ${subject}`), h("p", null, "It may have been removed by a reload, or never have had this name."), h("a", { class: "button", href: "/" }, "All services"));
-  const content = h("div", { class: "service-page" }, strip, h("div", { class: "columns" }, h("div", { class: "stack" }, h("div", { class: "charts" }, memory, cpu), logSlot), h("div", { class: "stack" }, why, facts, eventCard)));
+  const content = h("div", { class: "service-page" }, strip, h("div", { class: "columns" }, h("div", { class: "stack" }, why, charts, logSlot), h("div", { class: "stack" }, facts, eventCard)));
   replace(main, head, gone, content);
 
   let shownKey = "";
@@ -73,7 +74,8 @@ export function servicePage(main, subject, focusInstance) {
   };
 
   function drawCharts(instance) {
-    const ring = instance.sample || stateOf(instance.state).tone !== "idle" ? (store.samples.get(instance.name) ?? []) : [];
+    const ring = store.samples.get(instance.name) ?? [];
+    show(charts, instance.pid !== null || 1 < ring.length);
     memory.draw(ring);
     cpu.draw(ring);
   }
@@ -133,7 +135,7 @@ function pageHead(subject) {
   const buttons = h("div", { class: "page-buttons" }, start, restart, stop, reload, signal, reset);
   const note = h("p", { class: "read-only" }, icon("eye"), "You may look, but not act.");
   const crumb = h("nav", { class: "crumb", "aria-label": "Where you are" }, h("a", { href: "/" }, icon("back"), "Services"), subject === serviceName ? null : [h("span", { "aria-hidden": "true" }, "/"), h("a", { href: `/service/${encodeURIComponent(serviceName)}` }, serviceName)]);
-  const node = h("section", { class: "page-head" }, crumb, h("div", { class: "page-line" }, h("h1", null, subject), pill, since, h("div", { class: "spacer" }), buttons, note), description);
+  const node = h("section", { class: "page-head" }, crumb, h("div", { class: "page-line" }, h("h1", null, subject), pill, since, h("div", { class: "spacer" }), buttons, note, description));
 
   let one = null;
   let alive = false;
@@ -155,7 +157,7 @@ function pageHead(subject) {
     alive = instances.some(isAlive);
     const failed = instances.some((each) => each.state === "failed");
     show(start, instances.some((each) => !isAlive(each)));
-    show(restart, alive);
+    show(restart, instances.some(canRestart));
     show(stop, alive);
     show(reload, service.can_reload && 0 < whole.running);
     show(signal, instances.some((each) => each.pid));
@@ -229,7 +231,7 @@ function whyPanel() {
     const chain = answer.chain ?? [];
     show(node, 0 < chain.length);
     setAttr(node, "class", `card why tone-${stateOf(answer.state).tone}`);
-    setText(title, `Why it is ${stateOf(answer.state).word.toLowerCase()}`);
+    setText(title, answer.state === "failed" ? "Why it failed" : `Why it is ${stateOf(answer.state).word.toLowerCase()}`);
     replace(list, chain.map((link, n) => whyStep(link, n, chain.length, subject)));
     show(output, 0 < (answer.last_output ?? []).length);
     setText(output, (answer.last_output ?? []).join("\n"));
@@ -250,7 +252,7 @@ function factsPanel() {
   const list = h("dl", { class: "facts" });
   const node = h("section", { class: "card", "aria-label": "Facts" }, h("div", { class: "card-head" }, h("h2", null, "Facts")), list);
   let one = null;
-  const names = ["Main process", "Uptime", "Run", "Restarts", "Last end", "Port", "Threads", "Open files", "Memory", "Requires", "Wants", "After", "Required by", "Command", "Control group"];
+  const names = ["Main process", "Uptime", "Run", "Restarts", "Last end", "Port", "Processes", "Requires", "Wants", "After", "Required by", "Command", "Control group"];
   for (const name of names) {
     const value = h("dd");
     const row = h("div", { class: `fact${["Command", "Control group"].includes(name) ? " is-wide" : ""}`, hidden: true }, h("dt", null, name), value);
@@ -277,8 +279,7 @@ function factsPanel() {
     put("Restarts", String(instance.restarts));
     put("Last end", instance.last_exit);
     put("Port", instance.port ? String(instance.port) : null);
-    put("Threads", instance.sample?.threads ? String(instance.sample.threads) : null);
-    put("Open files", instance.sample?.fds ? String(instance.sample.fds) : null);
+    put("Processes", instance.sample ? processes(instance.sample) : null);
     put("Command", service.command.map(quoted).join(" "));
     put("Control group", instance.cgroup);
     putLinks("Requires", service.requires.map(stateOfService));
@@ -293,6 +294,12 @@ function factsPanel() {
     put("Uptime", one.uptime_ms === null || one.uptime_ms === undefined ? null : duration(one.uptime_ms + passed));
   };
   return node;
+}
+
+/** `3, with 12 threads`. */
+function processes(sample) {
+  const threads = sample.threads ? `with ${count(sample.threads, "thread")}` : "";
+  return [sample.processes ? String(sample.processes) : "", threads].filter(Boolean).join(", ");
 }
 
 function stateOfService(name) {

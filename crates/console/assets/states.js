@@ -36,6 +36,9 @@ export function groupState(instances) {
 /** True when there is something to stop. */
 export const isAlive = (one) => ["running", "starting", "stopping", "backoff", "waiting"].includes(one.state);
 
+/** True when there is something to restart: what only waits has nothing to stop. */
+export const canRestart = (one) => isAlive(one) && one.state !== "waiting";
+
 /** Counts over the whole node. */
 export function summary(snapshot) {
   const found = { services: 0, instances: 0, running: 0, waiting: 0, failing: 0, changing: 0, down: 0, restarts: 0, rss: 0, cpu: 0, failingServices: [], waitingServices: [] };
@@ -54,15 +57,20 @@ export function summary(snapshot) {
       else if (one.state === "starting" || one.state === "stopping") found.changing += 1;
       else found.down += 1;
     }
-    if (failing) found.failingServices.push(service.name);
+    if (failing) found.failingServices.push(service);
     else if (waiting) found.waitingServices.push(service.name);
   }
+  // The hopeless ones are named before those that are still tried.
+  found.failingServices = found.failingServices.sort((a, b) => groupRank(a) - groupRank(b)).map((service) => service.name);
   return found;
 }
 
+const groupRank = (service) => stateOf(groupState(service.instances).state).rank;
+
 /** `{tone, icon, title, detail}`: the one sentence about the node. */
-export function verdict(snapshot, found = summary(snapshot)) {
-  if (!snapshot) return { tone: "idle", icon: "starting", title: "Looking …", detail: "" };
+export function verdict(snapshot, connection = {}) {
+  if (!snapshot) return unseen(connection);
+  const found = summary(snapshot);
   if (snapshot.shutting_down) {
     return { tone: "info", icon: "stopping", title: "Shutting down", detail: "Services are being stopped in order." };
   }
@@ -84,6 +92,13 @@ export function verdict(snapshot, found = summary(snapshot)) {
   if (0 < found.changing) return { tone: "info", icon: "starting", title: "Services are changing", detail: `${count(found.changing, "instance is", "instances are")} starting or stopping.` };
   const asleep = found.down ? ` ${count(found.down, "instance is", "instances are")} stopped or finished, as wanted.` : "";
   return { tone: "ok", icon: "running", title: "All services healthy", detail: `${count(found.running, "instance runs", "instances run")}.${asleep}` };
+}
+
+/** The verdict before anything was seen. */
+function unseen({ state, fault }) {
+  if (state === "refused") return { tone: "bad", icon: "failed", title: "You may not look at this console", detail: [fault?.message, fault?.help].filter(Boolean).join(". ") };
+  if (state === "down") return { tone: "bad", icon: "failed", title: "Holdfast does not answer", detail: "This page tries again by itself. On the machine, `holdfast status` tells more." };
+  return { tone: "idle", icon: "starting", title: "Looking …", detail: "" };
 }
 
 /** The services that would be stopped with this one, because they require it (recursively). */
