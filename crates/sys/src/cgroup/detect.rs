@@ -1,0 +1,221 @@
+//! Which cgroup hierarchies can be written, and where we are in them.
+//!
+//! Source: proc_pid_mountinfo(5), cgroups(7), the section "Delegation" of cgroup-v2.rst.
+
+use super::group::Place;
+use super::{Cgroups, Controller};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where our own process goes when its cgroup has to give its controllers to children: version 2
+/// allows processes only in the leaves.
+const OWN_LEAF: &str = "holdfast.self";
+
+/// One hierarchy, with our directory in it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Hierarchy {
+    pub(super) is_v2: bool,
+    /// The directory that holds all groups.
+    pub(super) base: PathBuf,
+}
+
+impl Hierarchy {
+    pub(super) fn place(&self, group: &str) -> Place {
+        Place { is_v2: self.is_v2, path: self.base.join(group) }
+    }
+}
+
+/// A mounted hierarchy, and the directory in it that stands for our own cgroup.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Mounted {
+    is_v2: bool,
+    /// Of version 1: what it controls.
+    controllers: Vec<String>,
+    mount: PathBuf,
+    own: PathBuf,
+}
+
+pub(super) fn detect(base_name: &str) -> Cgroups {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mounted = find_mounted(&mounts, &own);
+    let mut found = Cgroups { tracking: None, controllers: Vec::new(), notices: Vec::new() };
+    if let Some(v2) = mounted.iter().find(|mounted| mounted.is_v2) {
+        use_v2(v2, base_name, &mut found);
+    }
+    for controller in Controller::ALL {
+        if !found.controllers.iter().any(|(have, _)| *have == controller) {
+            use_v1(&mounted, controller, base_name, &mut found);
+        }
+    }
+    add_notices(&mut found);
+    found
+}
+
+fn use_v2(v2: &Mounted, base_name: &str, found: &mut Cgroups) {
+    let base = v2.own.join(base_name);
+    if fs::create_dir_all(&base).is_err() || !is_writable(&base.join("cgroup.procs")) {
+        return;
+    }
+    let hierarchy = Hierarchy { is_v2: true, base: base.clone() };
+    found.tracking = Some(hierarchy.clone());
+    let offered = fs::read_to_string(v2.own.join("cgroup.controllers")).unwrap_or_default();
+    for controller in Controller::ALL {
+        let name = controller.name();
+        if !offered.split_ascii_whitespace().any(|offer| offer == name) {
+            continue;
+        }
+        if enable(&v2.own, &v2.mount, name) && enable(&base, &v2.mount, name) {
+            found.controllers.push((controller, hierarchy.clone()));
+        }
+    }
+}
+
+/// Gives a controller to the children of a cgroup. If our own process stands in the way, and nobody
+/// else's, it moves to a leaf.
+fn enable(directory: &Path, mount: &Path, controller: &str) -> bool {
+    let file = directory.join("cgroup.subtree_control");
+    let is_on = |text: &str| text.split_ascii_whitespace().any(|on| on == controller);
+    if fs::read_to_string(&file).is_ok_and(|text| is_on(&text)) {
+        return true;
+    }
+    let turn_on = || fs::write(&file, format!("+{controller}")).is_ok();
+    if turn_on() {
+        return true;
+    }
+    let pid = std::process::id().to_string();
+    let procs = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let ours_alone = !procs.is_empty() && procs.split_ascii_whitespace().all(|other| other == pid);
+    if directory == mount || !ours_alone {
+        return false;
+    }
+    let leaf = directory.join(OWN_LEAF);
+    fs::create_dir_all(&leaf).is_ok()
+        && fs::write(leaf.join("cgroup.procs"), "0").is_ok()
+        && turn_on()
+}
+
+fn use_v1(mounted: &[Mounted], controller: Controller, base_name: &str, found: &mut Cgroups) {
+    let controls = |mounted: &&Mounted| {
+        !mounted.is_v2 && mounted.controllers.iter().any(|name| name == controller.name())
+    };
+    let Some(v1) = mounted.iter().find(controls) else { return };
+    let base = v1.own.join(base_name);
+    if fs::create_dir_all(&base).is_err() || !is_writable(&base.join("cgroup.procs")) {
+        return;
+    }
+    let hierarchy = Hierarchy { is_v2: false, base };
+    if found.tracking.is_none() {
+        found.tracking = Some(hierarchy.clone());
+    }
+    found.controllers.push((controller, hierarchy));
+}
+
+fn add_notices(found: &mut Cgroups) {
+    if found.tracking.is_none() {
+        found.notices.push(
+            "no cgroup hierarchy is writable: processes of a service are found by their parent and \
+             environment only, and limits are not enforced (run holdfast as root, or under systemd \
+             with `Delegate=yes`)"
+                .into(),
+        );
+        return;
+    }
+    let has = |wanted: Controller| found.controllers.iter().any(|(have, _)| *have == wanted);
+    let missing: Vec<&str> = Controller::ALL
+        .into_iter()
+        .filter(|controller| !has(*controller))
+        .map(Controller::name)
+        .collect();
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        found.notices.push(format!(
+            "no writable cgroup hierarchy has the controller for: {missing}; these limits are not \
+             enforced (run holdfast as root, or under systemd with `Delegate=yes`)"
+        ));
+    }
+}
+
+fn is_writable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+/// Pairs each cgroup mount with the line of /proc/self/cgroup that belongs to it.
+fn find_mounted(mountinfo: &str, own: &str) -> Vec<Mounted> {
+    mountinfo.lines().filter_map(|line| mounted_of(line, own)).collect()
+}
+
+/// `36 35 0:30 /root /mount/point rw,… shared:1 - cgroup2 source rw,super,options`.
+fn mounted_of(line: &str, own: &str) -> Option<Mounted> {
+    let (front, back) = line.split_once(" - ")?;
+    let mut front = front.split(' ');
+    let root = front.nth(3)?;
+    let mount = PathBuf::from(unescape(front.next()?));
+    let mut back = back.split(' ');
+    let is_v2 = match back.next()? {
+        "cgroup2" => true,
+        "cgroup" => false,
+        _ => return None,
+    };
+    let options: Vec<String> = back.nth(1)?.split(',').map(str::to_owned).collect();
+    let own_path = own.lines().find_map(|line| own_path_of(line, is_v2, &options))?;
+    // A mount may show only a part of the hierarchy, as in a container.
+    let inside = own_path.strip_prefix(root.trim_end_matches('/')).unwrap_or("/");
+    let inside = inside.trim_start_matches('/').trim_end_matches(OWN_LEAF).trim_end_matches('/');
+    let own = mount.join(inside);
+    let own = if own.is_dir() { own } else { mount.clone() };
+    Some(Mounted { is_v2, controllers: options, mount, own })
+}
+
+/// `4:cpu,cpuacct:/path` of version 1, `0::/path` of version 2.
+fn own_path_of<'a>(line: &'a str, is_v2: bool, options: &[String]) -> Option<&'a str> {
+    let (_, rest) = line.split_once(':')?;
+    let (controllers, path) = rest.split_once(':')?;
+    let belongs = if is_v2 {
+        controllers.is_empty()
+    } else {
+        controllers.split(',').any(|name| options.iter().any(|option| option == name))
+    };
+    belongs.then_some(path)
+}
+
+/// Mount points are written with octal escapes for space, tab, newline and backslash.
+fn unescape(text: &str) -> String {
+    let pairs = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    pairs.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_of_both_generations_are_paired_with_our_place_in_them() {
+        let mounts = "\
+24 1 0:5 / /proc rw - proc proc rw
+30 24 0:26 / /nonexistent/unified rw,relatime shared:1 - cgroup2 cgroup2 rw
+31 24 0:27 / /nonexistent/cpu\\040x rw - cgroup cgroup rw,cpu,cpuacct
+32 24 0:28 /docker/abc /nonexistent/memory rw - cgroup cgroup rw,memory";
+        let own = "5:memory:/docker/abc/app\n4:cpu,cpuacct:/\n1:name=systemd:/\n0::/x.service";
+        let found = find_mounted(mounts, own);
+        // None of these directories exists, so the mount itself stands for our place.
+        let short: Vec<_> =
+            found.iter().map(|m| (m.is_v2, m.mount.to_str().unwrap(), m.own == m.mount)).collect();
+        let expect = [
+            (true, "/nonexistent/unified", true),
+            (false, "/nonexistent/cpu x", true),
+            (false, "/nonexistent/memory", true),
+        ];
+        assert_eq!(short, expect);
+    }
+
+    #[test]
+    fn our_place_below_a_partial_mount_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let mount = directory.path().to_str().unwrap();
+        fs::create_dir(directory.path().join("app")).unwrap();
+        let line = format!("32 24 0:28 /docker/abc {mount} rw - cgroup2 cgroup rw");
+        let found = find_mounted(&line, "0::/docker/abc/app/holdfast.self");
+        assert_eq!(found[0].own, directory.path().join("app"));
+    }
+}

@@ -1,0 +1,196 @@
+//! One service's control group, in all hierarchies that it needs.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Deepest nesting of groups that a service may have made inside its own.
+const DEPTH_MAX: usize = 32;
+
+/// Subgroups that are looked at. A service with more has gone mad.
+const SUBGROUPS_MAX: usize = 4096;
+
+/// How long a removal waits until the last dying process has left the group.
+const EMPTY_WITHIN: Duration = Duration::from_millis(500);
+
+/// A directory in one hierarchy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    pub(super) is_v2: bool,
+    pub(super) path: PathBuf,
+}
+
+/// A control group of one service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Group {
+    /// Where its members are tracked: the first place.
+    tracking: Place,
+    /// Further places that enforce limits.
+    others: Vec<Place>,
+}
+
+impl Group {
+    /// `places` is not empty; its first one tracks.
+    pub(super) fn new(places: Vec<Place>) -> Self {
+        let mut places = places.into_iter();
+        let tracking =
+            places.next().unwrap_or_else(|| Place { is_v2: false, path: PathBuf::new() });
+        let mut others: Vec<Place> = Vec::new();
+        for place in places {
+            if place != tracking && !others.contains(&place) {
+                others.push(place);
+            }
+        }
+        Self { tracking, others }
+    }
+
+    /// The files through which a process enters the group: one for each hierarchy.
+    pub fn procs_files(&self) -> Vec<PathBuf> {
+        self.places().map(|place| place.path.join("cgroup.procs")).collect()
+    }
+
+    /// All processes in it and in groups inside it.
+    pub fn members(&self) -> io::Result<Vec<u32>> {
+        let mut members = Vec::new();
+        let mut left = SUBGROUPS_MAX;
+        collect_members(&self.tracking.path, DEPTH_MAX, &mut left, &mut members)?;
+        Ok(members)
+    }
+
+    /// Kills everything in it at one stroke, forks in progress included. `false`: this kernel or
+    /// this hierarchy can't (before Linux 5.14, or version 1).
+    pub fn kill_all(&self) -> io::Result<bool> {
+        if !self.tracking.is_v2 {
+            return Ok(false);
+        }
+        match fs::write(self.tracking.path.join("cgroup.kill"), "1") {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes it, and groups inside it. Fails while a process is in one of them.
+    pub fn remove(&self) -> io::Result<()> {
+        self.wait_until_empty();
+        self.places().try_for_each(|place| remove_tree(&place.path, DEPTH_MAX))
+    }
+
+    /// The directory in which its members are tracked.
+    pub fn path(&self) -> &Path {
+        &self.tracking.path
+    }
+
+    /// Bytes of memory in use, if a controller counts them.
+    pub fn memory_current(&self) -> Option<u64> {
+        self.number("memory.current", "memory.usage_in_bytes")
+    }
+
+    /// CPU time used since the group was made, in microseconds, if a controller counts it.
+    pub fn cpu_usage_usec(&self) -> Option<u64> {
+        self.places().find_map(|place| {
+            if place.is_v2 {
+                return keyed(&place.path.join("cpu.stat"), "usage_usec");
+            }
+            let nanos = fs::read_to_string(place.path.join("cpuacct.usage")).ok()?;
+            nanos.trim().parse::<u64>().ok().map(|nanos| nanos / 1000)
+        })
+    }
+
+    /// Processes that the kernel killed because of the memory limit, if a controller counts them.
+    pub fn oom_kills(&self) -> Option<u64> {
+        self.places().find_map(|place| {
+            let file = if place.is_v2 { "memory.events" } else { "memory.oom_control" };
+            keyed(&place.path.join(file), "oom_kill")
+        })
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        std::iter::once(&self.tracking).chain(&self.others)
+    }
+
+    fn number(&self, v2: &str, v1: &str) -> Option<u64> {
+        self.places().find_map(|place| {
+            let file = if place.is_v2 { v2 } else { v1 };
+            fs::read_to_string(place.path.join(file)).ok()?.trim().parse().ok()
+        })
+    }
+
+    /// A killed process leaves its group a moment after it has ended. Version 2 tells when.
+    fn wait_until_empty(&self) {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        if !self.tracking.is_v2 {
+            return;
+        }
+        let Ok(mut events) = fs::File::open(self.tracking.path.join("cgroup.events")) else {
+            return;
+        };
+        let deadline = crate::clock::now() + EMPTY_WITHIN;
+        loop {
+            let mut text = String::new();
+            // Each wait is armed by a read from the beginning.
+            let read = io::Seek::rewind(&mut events)
+                .and_then(|()| io::Read::read_to_string(&mut events, &mut text));
+            let populated = text.lines().any(|line| line == "populated 1");
+            let left = crate::clock::now().until(deadline);
+            if read.is_err() || !populated || left.is_zero() {
+                return;
+            }
+            let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
+            let _ = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout));
+        }
+    }
+}
+
+fn collect_members(
+    path: &Path,
+    depth: usize,
+    left: &mut usize,
+    members: &mut Vec<u32>,
+) -> io::Result<()> {
+    let text = fs::read_to_string(path.join("cgroup.procs"))?;
+    members.extend(text.split_ascii_whitespace().flat_map(str::parse::<u32>));
+    if depth == 0 {
+        return Ok(());
+    }
+    for inner in subdirectories(path) {
+        if *left == 0 {
+            return Ok(());
+        }
+        *left -= 1;
+        // One that has just been removed has no members.
+        let _ = collect_members(&inner, depth - 1, left, members);
+    }
+    Ok(())
+}
+
+/// A directory has two links and one more for each directory in it, so most are not even listed.
+pub(super) fn subdirectories(path: &Path) -> Vec<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    if fs::metadata(path).is_ok_and(|found| found.nlink() == 2) {
+        return Vec::new();
+    }
+    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+    let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    entries.flatten().filter(is_directory).map(|entry| entry.path()).collect()
+}
+
+fn remove_tree(path: &Path, depth: usize) -> io::Result<()> {
+    if 0 < depth {
+        for inner in subdirectories(path) {
+            remove_tree(&inner, depth - 1)?;
+        }
+    }
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The number behind a word, in a file of `word number` lines.
+fn keyed(path: &Path, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+    line.trim().parse().ok()
+}
