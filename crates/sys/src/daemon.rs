@@ -13,7 +13,7 @@ use crate::lock::{LockError, StateLock};
 use rustix::fs::{Mode, OFlags, open};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Longest complaint that is passed on to the launcher.
@@ -166,6 +166,16 @@ impl PidFile {
     /// Writes and locks it. A file that a dead daemon left behind is taken over.
     pub fn create(path: &Path) -> Result<Self, LockError> {
         StateLock::acquire(path).map(|lock| Self { lock })
+    }
+
+    /// The locked file: the lock lasts as long as this is open anywhere.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+
+    /// Goes on holding a file that the program before us had locked.
+    pub fn from_fd(fd: OwnedFd, path: &Path) -> Self {
+        Self { lock: StateLock::from_fd(fd, path) }
     }
 }
 

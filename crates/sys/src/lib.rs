@@ -30,6 +30,7 @@ pub mod lock;
 pub mod socket;
 
 pub mod daemon;
+mod inherit;
 pub mod notify;
 pub mod process;
 pub mod stall;

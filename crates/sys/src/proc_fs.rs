@@ -150,6 +150,13 @@ pub fn hostname() -> String {
     if text.is_empty() || text == "(none)" { "localhost".to_owned() } else { text.to_owned() }
 }
 
+/// Real user and group of a process: the owner of its directory in /proc.
+pub fn owner(pid: u32) -> io::Result<(u32, u32)> {
+    use std::os::unix::fs::MetadataExt;
+    let data = std::fs::metadata(format!("/proc/{pid}"))?;
+    Ok((data.uid(), data.gid()))
+}
+
 /// True if this very process is still alive: same pid, same start, not ended.
 pub fn is_same_process(pid: u32, start_ticks: u64) -> bool {
     stat(pid).is_ok_and(|stat| stat.start_ticks == start_ticks && stat.is_alive())

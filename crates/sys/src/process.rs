@@ -12,6 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
+pub use crate::inherit::inherited_fds;
+
 /// Variables that are a message to us and to nobody else.
 const OWN_VARIABLES: [&str; 7] = [
     "NOTIFY_SOCKET",
@@ -95,6 +97,15 @@ pub fn kill(pid: u32, signal: i32) {
     if let Some(pid) = i32::try_from(pid).ok().filter(|pid| 0 < *pid) {
         // SAFETY: kill takes plain numbers; a positive pid means one single process.
         unsafe { libc::kill(pid, signal) };
+    }
+}
+
+/// Sends a signal to the process group that a process leads. Only for a leader that we started
+/// and have not reaped: its number can't be anybody else's.
+pub fn kill_group(leader: u32, signal: i32) {
+    if let Some(leader) = i32::try_from(leader).ok().filter(|leader| 1 < *leader) {
+        // SAFETY: killpg takes plain numbers; a group above 1 is not everybody.
+        unsafe { libc::killpg(leader, signal) };
     }
 }
 
