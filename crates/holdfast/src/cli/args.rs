@@ -256,7 +256,7 @@ pub(crate) struct LogsArgs {
     pub(crate) follow: bool,
     /// How many of the last lines
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100)]
-    #[arg(value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub(crate) lines: u32,
     /// A service or an instance (`web:1`)
     #[arg(value_name = "SERVICE")]
@@ -505,6 +505,6 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 fn signal(text: &str) -> Result<i32, String> {
-    super::signals::number(text)
+    sys::process::signal_number(text)
         .ok_or_else(|| format!("`{text}` is no signal; write a name such as HUP, or 1 to 64"))
 }

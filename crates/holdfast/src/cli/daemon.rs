@@ -4,6 +4,7 @@ use super::args::{StopArgs, UpgradeArgs};
 use super::client::{Client, unexpected};
 use super::failure::{Code, Failure};
 use super::output::Output;
+use super::pause::pause;
 use super::text;
 use control::{Reply, Request};
 use std::path::Path;
@@ -59,8 +60,6 @@ pub(crate) fn upgrade(output: &Output, socket: &Path, args: &UpgradeArgs) -> Res
     if !output.json {
         output.note(&text::clean(&message));
     }
-    let (_pause, nobody) = std::os::unix::net::UnixStream::pair().map_err(Failure::no)?;
-    nobody.set_read_timeout(Some(LOOK_EVERY)).map_err(Failure::no)?;
     while asked.elapsed() < UPGRADE_MAX {
         let after = Client::connect(socket).and_then(|mut client| client.status());
         match after {
@@ -76,10 +75,7 @@ pub(crate) fn upgrade(output: &Output, socket: &Path, args: &UpgradeArgs) -> Res
                     ),
                 );
             }
-            _ => {
-                // Nobody ever writes: this is a pause of LOOK_EVERY.
-                let _ = std::io::Read::read(&mut &nobody, &mut [0]);
-            }
+            _ => pause(LOOK_EVERY),
         }
     }
     Err(Failure::cannot_tell("the new daemon does not answer")

@@ -16,3 +16,8 @@ pub(crate) fn control_socket(global: &Global) -> Result<PathBuf, Failure> {
 pub(crate) fn configuration(global: &Global) -> PathBuf {
     global.config.clone().unwrap_or_else(|| PathBuf::from("/etc/holdfast/holdfast.toml"))
 }
+
+/// The state directory, for what is read without the daemon.
+pub(crate) fn state_dir(_global: &Global) -> Result<PathBuf, Failure> {
+    Ok(PathBuf::from("/var/lib/holdfast"))
+}

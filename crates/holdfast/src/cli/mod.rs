@@ -6,14 +6,17 @@
 pub(crate) mod args;
 pub(crate) mod client;
 mod daemon;
+mod events;
 pub(crate) mod failure;
 mod generate;
+mod http;
 mod locate;
+mod logs;
 pub(crate) mod output;
+mod pause;
 #[cfg(test)]
 mod samples;
 mod service;
-mod signals;
 mod status;
 pub(crate) mod text;
 mod token;
@@ -42,9 +45,13 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Code, Failure> {
     let global = cli.global;
     match cli.command {
         Command::Run(args) => run(&global, args),
+        Command::Demo(args) => crate::demo::run(output, &args),
+        Command::DemoApp(args) => done(crate::demo::app::run(args)),
         Command::Duty { name } => done(crate::root::duty(&name)),
         Command::Status(args) => status::run(output, connect(&global)?.status()?, &args.names),
         Command::Why(args) => why::run(output, &mut connect(&global)?, &args.subject),
+        Command::Events(args) => events::run(output, &global, &args),
+        Command::Logs(args) => logs::run(output, &global, &args),
         Command::Service { action } => {
             service::run(output, &locate::control_socket(&global)?, action)
         }

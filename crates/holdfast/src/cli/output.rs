@@ -6,7 +6,7 @@
 
 use super::args::{ColorChoice, Global};
 use super::failure::Failure;
-use super::text::Look;
+use super::text::{self, Look};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
@@ -41,6 +41,7 @@ pub(crate) struct Paint {
 
 impl Paint {
     /// No colours.
+    #[cfg(test)]
     pub(crate) const PLAIN: Self = Self { color: false };
 
     /// By `--color`, `NO_COLOR`, `TERM` and whether the stream is a terminal.
@@ -82,6 +83,8 @@ pub(crate) struct Output {
     pub(crate) paint: Paint,
     /// Colours of standard error.
     paint_errors: Paint,
+    /// Standard output is a terminal.
+    is_terminal: bool,
     /// JSON is wanted.
     pub(crate) json: bool,
     /// Columns of the terminal, 80 if there is none.
@@ -103,6 +106,7 @@ impl Output {
         Self {
             paint: Paint::choose(global.color, is_terminal),
             paint_errors: Paint::choose(global.color, stderr.is_terminal()),
+            is_terminal,
             json: global.json,
             width,
             stdout,
@@ -118,6 +122,16 @@ impl Output {
     /// Prints a page.
     pub(crate) fn page(&self, page: &str) -> Result<(), Closed> {
         self.line(page.trim_end())
+    }
+
+    /// Prints text that a service wrote: to a terminal without control characters, into a pipe as
+    /// it is.
+    pub(crate) fn foreign(&self, lead: &str, text: &str) -> Result<(), Closed> {
+        if self.is_terminal {
+            self.line(&format!("{lead}{}", text::clean(&text.replace('\t', "    "))))
+        } else {
+            self.line(&format!("{lead}{text}"))
+        }
     }
 
     /// Prints text and ends the line.

@@ -1,0 +1,72 @@
+//! `web`, an HTTP server that can be told to crash.
+
+use super::{passed, say};
+use anyhow::Context;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+/// Connections served at once; more wait in the accept queue.
+const CONNECTIONS_MAX: usize = 256;
+
+/// A client that has not sent its header by then is closed.
+const HEADER_MAX: Duration = Duration::from_secs(5);
+
+/// What `/crash` exits with ("internal software error", sysexits(3)).
+const CRASHED: i32 = 70;
+
+/// Serves until SIGTERM.
+pub(super) async fn run(listen: Option<SocketAddr>) -> anyhow::Result<()> {
+    let listener = passed::listener(listen)?;
+    let mut term = signal(SignalKind::terminate())?;
+    say(&format!("serving http://{} as pid {}", listener.local_addr()?, std::process::id()));
+    let mut connections = JoinSet::new();
+    loop {
+        while CONNECTIONS_MAX <= connections.len() {
+            connections.join_next().await;
+        }
+        tokio::select! {
+            // Both branches are cancel-safe: nothing is taken before it is ready.
+            accepted = listener.accept() => {
+                let (stream, _) = accepted.context("cannot accept")?;
+                connections.spawn(serve(stream));
+            }
+            _ = term.recv() => break,
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    say("asked to end");
+    Ok(())
+}
+
+async fn serve(stream: TcpStream) {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_MAX);
+    // A client that goes away in the middle is no business of ours.
+    let _ = builder.serve_connection(TokioIo::new(stream), service_fn(answer)).await;
+}
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let pid = std::process::id();
+    let (status, body) = match request.uri().path() {
+        "/" => (StatusCode::OK, format!("hello from pid {pid}\n")),
+        "/health" => (StatusCode::OK, "healthy\n".to_owned()),
+        "/crash" => {
+            say("asked to crash; goodbye");
+            std::process::exit(CRASHED);
+        }
+        _ => (StatusCode::NOT_FOUND, "there are /, /health and /crash\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    Ok(response)
+}

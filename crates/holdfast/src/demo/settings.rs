@@ -1,0 +1,104 @@
+//! The demo's configuration: what a person would write for the same services.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// What differs from one demo to the next.
+#[derive(Debug)]
+pub(crate) struct Settings<'a> {
+    /// Everything of this demo.
+    pub(crate) dir: &'a Path,
+    /// This binary.
+    pub(crate) binary: &'a Path,
+    /// Where the console listens.
+    pub(crate) console: SocketAddr,
+    /// Where the web service listens.
+    pub(crate) web: SocketAddr,
+    /// Where the store listens.
+    pub(crate) store: SocketAddr,
+}
+
+/// The services, in the order of the tour.
+pub(crate) const SERVICES: [&str; 7] =
+    ["web", "store", "worker", "forker", "stubborn", "fragile", "flood"];
+
+/// The variable that every service of a demo carries, so that none can be left behind.
+pub(crate) const MARK: &str = "HOLDFAST_DEMO";
+
+/// How many bytes the flood writes.
+pub(crate) const FLOOD_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How often `fragile` may be restarted before Holdfast gives up.
+pub(crate) const BUDGET: u32 = 3;
+
+/// The file whose existence breaks `fragile`.
+pub(crate) const BROKEN: &str = "broken";
+
+/// The TOML text.
+pub(crate) fn render(settings: &Settings<'_>) -> String {
+    let Settings { dir, binary, console, web, store } = settings;
+    let text = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
+    let app = text(binary);
+    let file = |name: &str| text(&dir.join(name));
+    format!(
+        r#"# The demo's configuration. `holdfast config show` prints it with every default filled in.
+[daemon]
+node = "demo"
+state_dir = {state}
+run_dir = {run}
+
+[console]
+listen = "{console}"
+sample_interval = "2s"
+
+[defaults]
+env = {{ {MARK} = {mark} }}
+directory = {mark}
+restart = {{ when = "always", delay = "100ms", delay_max = "2s", budget = 50, within = "60s" }}
+
+[service.web]
+description = "HTTP server on a socket that holdfast keeps open: a restart refuses nobody"
+command = [{app}, "demo-app", "web"]
+sockets = [{{ name = "http", tcp = "{web}" }}]
+ready = {{ http = "http://{web}/health", interval = "20ms" }}
+
+[service.store]
+description = "TCP server that the worker needs; ready when it accepts a connection"
+command = [{app}, "demo-app", "store", "--listen", "{store}"]
+ready = {{ tcp = "{store}", interval = "20ms" }}
+
+[service.worker]
+description = "Needs the store; says itself when it is ready, and that it is alive"
+command = [{app}, "demo-app", "worker", "--store", "{store}"]
+requires = ["store"]
+ready = "notify"
+watchdog = "5s"
+
+[service.forker]
+description = "Forks twice and goes to the background, with a pid file"
+command = [{app}, "demo-app", "forker", "--pid-file", {pid_file}]
+kind = "forking"
+pid_file = {pid_file}
+
+[service.stubborn]
+description = "Ignores SIGTERM"
+command = [{app}, "demo-app", "stubborn"]
+stop = [{{ signal = "TERM", wait = "1s" }}]
+
+[service.fragile]
+description = "Exits at once while something is broken"
+command = [{app}, "demo-app", "fragile", "--while-exists", {broken}]
+restart = {{ when = "always", delay = "100ms", delay_max = "200ms", budget = {BUDGET}, within = "60s" }}
+
+[service.flood]
+description = "Writes as much output as it can when told"
+command = [{app}, "demo-app", "flood", "--bytes", "{FLOOD_BYTES}B"]
+log = {{ size = "256MiB", keep = 1, compress = false }}
+"#,
+        state = file("state"),
+        run = file("run"),
+        mark = text(dir),
+        pid_file = file("forker.pid"),
+        broken = file(BROKEN),
+    )
+}
