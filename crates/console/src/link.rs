@@ -198,3 +198,59 @@ fn take_frames(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Ignore;
+
+    impl Pushed for Ignore {
+        fn pushed(&mut self, _event: &control::EventRecord) {}
+    }
+
+    fn link() -> (RootLink, UnixStream, CancellationToken, JoinSet<()>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (gone, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let link = RootLink::start(ours, &mut tasks, gone.clone(), Ignore);
+        (link, theirs, gone, tasks)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_root_is_an_answer_and_leaves_nothing_waiting() {
+        let (link, _theirs, _gone, _tasks) = link();
+        assert_eq!(link.ask(Request::Ping).await, Err(LinkError::Late));
+        assert_eq!(link.depth(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_many_requests_are_refused_at_once() {
+        let (link, _theirs, _gone, _tasks) = link();
+        let mut asks = JoinSet::new();
+        for _ in 0..LINK_REQUESTS_MAX + 3 {
+            let link = link.clone();
+            asks.spawn(async move { link.ask(Request::Ping).await });
+        }
+        let answers = asks.join_all().await;
+        let busy = answers.iter().filter(|answer| **answer == Err(LinkError::Busy)).count();
+        assert_eq!((busy, link.refused()), (3, 3));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_root_ends_every_request_and_says_so() {
+        let (link, theirs, gone, _tasks) = link();
+        let asked = tokio::join!(link.ask(Request::Ping), async {
+            theirs.readable().await.unwrap();
+            drop(theirs);
+        });
+        assert_eq!(asked.0, Err(LinkError::Gone));
+        gone.cancelled().await;
+    }
+
+    #[tokio::test]
+    async fn an_absurd_frame_ends_the_link() {
+        let (_link, mut theirs, gone, _tasks) = link();
+        theirs.write_all(&[0xFF; 16]).await.unwrap();
+        gone.cancelled().await;
+    }
+}

@@ -163,19 +163,7 @@ pub(crate) async fn keep_door<E: Entrance>(entrance: E, house: House) {
             () = house.shutdown.cancelled() => break,
             Some(_) = connections.join_next() => {}
             accepted = entrance.accept() => match accepted {
-                Ok(stream) => match Arc::clone(&permits).try_acquire_owned() {
-                    Ok(permit) => {
-                        let (entrance, house) = (Arc::clone(&entrance), house.clone());
-                        connections.spawn(async move {
-                            entrance.serve(stream, house).await;
-                            drop(permit);
-                        });
-                    }
-                    Err(_) => {
-                        house.app.counters.turned_away();
-                        entrance.refuse(stream);
-                    }
-                },
+                Ok(stream) => admit(&entrance, stream, &permits, &house, &mut connections),
                 Err(error) => {
                     tracing::warn!(door = E::NAME, %error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -187,6 +175,25 @@ pub(crate) async fn keep_door<E: Entrance>(entrance: E, house: House) {
     if tokio::time::timeout(GOODBYE_DEADLINE, finish).await.is_err() {
         connections.shutdown().await;
     }
+}
+
+/// Serves one more connection, or says that there are too many.
+fn admit<E: Entrance>(
+    entrance: &Arc<E>,
+    stream: E::Stream,
+    permits: &Arc<Semaphore>,
+    house: &House,
+    connections: &mut JoinSet<()>,
+) {
+    let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
+        house.app.counters.turned_away();
+        return entrance.refuse(stream);
+    };
+    let (entrance, house) = (Arc::clone(entrance), house.clone());
+    connections.spawn(async move {
+        entrance.serve(stream, house).await;
+        drop(permit);
+    });
 }
 
 async fn converse<S>(stream: S, visitor: Visitor, house: House)

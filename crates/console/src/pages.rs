@@ -66,11 +66,8 @@ pub(crate) fn is_asset(path: &str) -> bool {
 
 /// A file by its path.
 pub(crate) fn asset(path: &str, headers: &HeaderMap) -> Response {
-    let name = match path.strip_prefix(PREFIX) {
-        Some(name) => name,
-        None => "favicon.svg",
-    };
-    serve(name, headers)
+    // What is no path below the prefix is the icon that browsers ask for by themselves.
+    serve(path.strip_prefix(PREFIX).unwrap_or("favicon.svg"), headers)
 }
 
 /// The console's page.

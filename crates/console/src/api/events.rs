@@ -197,6 +197,10 @@ pub(super) async fn stream(
     Ok(answer(feed.into_stream()))
 }
 
+fn numbered(event: &EventRecord) -> Event {
+    json_event(event).id(event.seq.to_string())
+}
+
 /// One client's stream of events.
 struct Feed {
     history: History,
@@ -234,7 +238,7 @@ impl Feed {
         loop {
             if let Some(event) = self.page.pop_front() {
                 self.last = event.seq;
-                return Some(self.wrap(&event));
+                return Some(numbered(&event));
             }
             if self.catching_up {
                 match self.next_page().await {
@@ -254,7 +258,7 @@ impl Feed {
                 Ok(event) if event.seq <= self.last || !fits(&self.query, &event) => {}
                 Ok(event) => {
                     self.last = event.seq;
-                    return Some(self.wrap(&event));
+                    return Some(numbered(&event));
                 }
                 Err(RecvError::Lagged(missed)) => {
                     self.history.tally().count_lagged(missed);
@@ -273,10 +277,6 @@ impl Feed {
         self.catching_up = page.len() == CATCH_UP_PAGE;
         self.page = page.into();
         Ok(())
-    }
-
-    fn wrap(&self, event: &EventRecord) -> Event {
-        json_event(event).id(event.seq.to_string())
     }
 }
 

@@ -16,6 +16,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio_util::sync::CancellationToken;
 
 /// The samples of one instance.
 #[derive(Clone, PartialEq, Debug, Serialize, utoipa::ToSchema)]
@@ -80,25 +82,37 @@ pub(super) async fn stream(State(app): State<Arc<App>>) -> Result<Response, Refu
     let place = app.streams.enter()?;
     let mut pictures = app.pictures.subscribe();
     pictures.mark_unchanged();
-    let watching = Watching::begin(&app.watchers);
-    let first = render(&app).await?;
-    let shutdown = app.shutdown.clone();
-    let begin = (Some(first), pictures, shutdown, watching, place);
-    let stream =
-        streams::unfold(begin, async |(first, mut pictures, shutdown, watching, place)| {
-            let picture = match first {
-                Some(first) => first,
-                None => {
-                    let changed = tokio::select! {
-                        () = shutdown.cancelled() => return None,
-                        changed = pictures.changed() => changed,
-                    };
-                    changed.ok()?;
-                    pictures.borrow_and_update().clone()?
-                }
-            };
-            let event = Event::default().event("status").data(&*picture);
-            Some((Ok::<_, Infallible>(event), (None, pictures, shutdown, watching, place)))
-        });
-    Ok(answer(stream))
+    let feed = Feed {
+        _watching: Watching::begin(&app.watchers),
+        first: Some(render(&app).await?),
+        pictures,
+        shutdown: app.shutdown.clone(),
+        _place: place,
+    };
+    Ok(answer(streams::unfold(feed, async |mut feed| {
+        let picture = feed.next().await?;
+        Some((Ok::<_, Infallible>(Event::default().event("status").data(&*picture)), feed))
+    })))
+}
+
+/// One client's stream of pictures.
+struct Feed {
+    first: Option<Arc<str>>,
+    pictures: watch::Receiver<Option<Arc<str>>>,
+    shutdown: CancellationToken,
+    _watching: Watching,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Feed {
+    async fn next(&mut self) -> Option<Arc<str>> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        tokio::select! {
+            () = self.shutdown.cancelled() => return None,
+            changed = self.pictures.changed() => changed.ok()?,
+        }
+        self.pictures.borrow_and_update().clone()
+    }
 }

@@ -34,7 +34,7 @@ const IDLE_LOOK: Duration = Duration::from_secs(30);
 const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Pause between two prunings.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Segments kept behind the reader, to fill a new journal from if the old one is damaged.
 const SEGMENTS_KEEP: usize = 2;
@@ -117,7 +117,9 @@ impl Ingest {
             Err(Trouble::Journal(error @ JournalError::Damaged { .. })) => {
                 let why = chain(&error);
                 let (_, findings) = open.journal.replace(&why).map_err(|error| chain(&error))?;
-                findings.iter().for_each(|finding| self.note_finding(finding));
+                for finding in &findings {
+                    self.note_finding(finding);
+                }
                 return Err(why);
             }
             // Dropped, and opened anew by the next turn.

@@ -40,13 +40,12 @@ impl Reader {
             self.open = None;
         }
         let fail = |error: &dyn std::error::Error| HistoryError::Unavailable(chain(error));
-        let open = match self.open.take() {
-            Some(open) => open,
-            None => {
-                let journal = Journal::open_read_only(&self.shared.places.journal)
-                    .map_err(|error| fail(&error))?;
-                (journal, generation)
-            }
+        let open = if let Some(open) = self.open.take() {
+            open
+        } else {
+            let path = &self.shared.places.journal;
+            let journal = Journal::open_read_only(path).map_err(|error| fail(&error))?;
+            (journal, generation)
         };
         // After an error the connection is not put back: the next question opens a new one.
         let found = open.0.query(query).map_err(|error| fail(&error))?;
