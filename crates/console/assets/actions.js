@@ -66,9 +66,8 @@ function questionOf(action, target) {
 /** Asks; resolves to true or false. Escape means no. */
 function confirm({ title, text, button, tone, icon: sign }) {
   return new Promise((resolve) => {
-    const yes = h("button", { class: `button solid ${tone}`, value: "yes" }, icon(sign), button);
-    const no = h("button", { class: "button", value: "no" }, "Cancel");
-    const dialog = modal(title, [h("p", { class: "dialog-text" }, text)], [no, yes]);
+    const yes = h("button", { class: `button solid ${tone}`, type: "button", value: "yes" }, icon(sign), button);
+    const dialog = modal(title, [h("p", { class: "dialog-text" }, text)], [cancel(), yes]);
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"));
     yes.focus();
   });
@@ -78,17 +77,26 @@ function signal(target) {
   const choices = SIGNALS.map(([name, meaning], n) =>
     h("label", { class: "choice" }, h("input", { type: "radio", name: "signal", value: name, checked: n === 0 }), h("code", null, name), h("span", null, meaning)),
   );
-  const send_ = h("button", { class: "button solid accent", value: "yes" }, icon("signal"), "Send");
-  const dialog = modal(`Send a signal to ${target}`, [h("p", { class: "dialog-text" }, "It goes to the main process."), h("fieldset", { class: "choices" }, h("legend", { class: "visually-hidden" }, "Signal"), choices)], [h("button", { class: "button", value: "no" }, "Cancel"), send_]);
+  const yes = h("button", { class: "button solid accent", type: "button", value: "yes" }, icon("signal"), "Send");
+  const dialog = modal(`Send a signal to ${target}`, [h("p", { class: "dialog-text" }, "It goes to the main process."), h("fieldset", { class: "choices" }, h("legend", { class: "visually-hidden" }, "Signal"), choices)], [cancel(), yes]);
   dialog.addEventListener("close", () => {
     const chosen = dialog.querySelector("input:checked")?.value;
     if (dialog.returnValue === "yes" && chosen) send("signal", target, { signal: chosen });
   });
 }
 
-/** Opens a dialog that removes itself when it is closed. */
+const cancel = () => h("button", { class: "button", type: "button", value: "no" }, "Cancel");
+
+/**
+ * Opens a dialog that removes itself when it is closed. A button's `value` is the dialog's answer; Enter in a
+ * field means the last button. It is no form: the page may send none (its security policy).
+ */
 export function modal(title, content, buttons) {
-  const dialog = h("dialog", { class: "dialog", "aria-label": title }, h("form", { method: "dialog" }, h("h2", null, title), content, h("div", { class: "dialog-buttons" }, buttons)));
+  const dialog = h("dialog", { class: "dialog", "aria-label": title }, h("div", { class: "dialog-body" }, h("h2", null, title), content, h("div", { class: "dialog-buttons" }, buttons)));
+  for (const button of buttons) button.addEventListener("click", () => dialog.close(button.value));
+  dialog.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.matches("input")) dialog.close(buttons[buttons.length - 1].value);
+  });
   dialog.addEventListener("close", () => setTimeout(() => dialog.remove(), 0));
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close("no");

@@ -71,45 +71,33 @@ export const act = (target, action, body) => post(`/services/${encodeURIComponen
 /** Events, by filter; newest first unless `order` says otherwise. */
 export async function events(query) {
   const content = await get("/events", { order: "desc", ...query });
-  return Array.isArray(content) ? content : (content?.events ?? []);
+  return content?.events ?? [];
 }
 
 /** The last samples of all instances: a map of name to list. */
 export async function allSamples() {
   const content = await get("/samples");
-  const named = content?.samples ?? content?.instances ?? content ?? {};
-  const pairs = Array.isArray(named) ? named.map((one) => [one.instance, one.samples]) : Object.entries(named);
-  return new Map(pairs.map(([name, rows]) => [name, samplesOf(rows)]));
+  return new Map(Object.entries(content?.samples ?? {}).map(([name, rows]) => [name, rows.map(shortSample)]));
 }
 
 /** The last samples of one instance. */
 export async function samples(instance) {
   const content = await get(`/samples/${encodeURIComponent(instance)}`);
-  return samplesOf(Array.isArray(content) ? content : content?.samples);
+  return (content?.samples ?? []).map(sampleOf);
 }
 
-/** The last lines of an instance's log. */
+/** The last lines of an instance's log, oldest first. */
 export async function logLines(instance, lines) {
   const content = await get(`/logs/${encodeURIComponent(instance)}`, { lines });
-  if (typeof content === "string") return content.replace(/\n$/, "").split("\n");
-  const rows = Array.isArray(content) ? content : (content?.lines ?? []);
-  return rows.map((row) => (typeof row === "string" ? row : (row.line ?? row.text ?? "")));
+  return content?.lines ?? [];
 }
 
-function samplesOf(rows) {
-  if (Array.isArray(rows)) return rows.map(sampleOf).filter(Boolean);
-  return rows ? [sampleOf(rows)].filter(Boolean) : [];
+/** `[at_us, rss_bytes, cpu_percent]` as a sample. */
+function shortSample([atUs, rss, cpu]) {
+  return { atUs, rss, cpu };
 }
 
-/** One sample as `{atUs, rss, cpu, threads, fds}`, or null. */
+/** A sample of the API as `{atUs, rss, cpu}`. */
 export function sampleOf(row) {
-  if (!row) return null;
-  if (Array.isArray(row)) return { atUs: row[0], rss: row[1], cpu: row[2], threads: null, processes: null };
-  return {
-    atUs: row.at_us ?? row.taken_us ?? row.wall_us ?? 0,
-    rss: row.rss_bytes ?? 0,
-    cpu: row.cpu_percent ?? 0,
-    threads: row.threads ?? null,
-    processes: row.processes ?? null,
-  };
+  return { atUs: row.at_us, rss: row.rss_bytes, cpu: row.cpu_percent };
 }

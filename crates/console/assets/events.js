@@ -8,7 +8,7 @@ import * as api from "./api.js";
 import { h, replace, setText, show, setAttr } from "./dom.js";
 import { icon } from "./icons.js";
 import { store, on, wantEvents } from "./store.js";
-import { absolute, ago, clockMs, count, day, nowUs } from "./format.js";
+import { absolute, ago, clockMs, count, day } from "./format.js";
 import { subjectLink } from "./eventlist.js";
 
 /** Events asked for at a time. */
@@ -18,7 +18,7 @@ const SHOWN_MAX = 3000;
 /** Typing settles before we ask. */
 const TYPING_MS = 250;
 const RANK = { info: 0, warning: 1, error: 2 };
-const RANGES = { "1h": 3600, "24h": 86400, "7d": 604800 };
+const RANGES = ["1h", "24h", "7d"];
 
 /** Builds the page into `main`. */
 export function eventsPage(main) {
@@ -72,13 +72,14 @@ export function eventsPage(main) {
     );
   };
 
-  const query = () => ({ subject: filter.subject, kind: filter.kind, severity: filter.severity, since: filter.range ? Math.floor(nowUs() - RANGES[filter.range] * 1e6) : "" });
+  const query = () => ({ subject: filter.subject, kind: filter.kind, severity: filter.severity, since: filter.range });
 
   async function load(isOlder) {
     const mine = (asking += 1);
     older.disabled = true;
     try {
-      const until = isOlder ? events[events.length - 1]?.wall_us : "";
+      // One microsecond more, since others may have happened in the same one.
+      const until = isOlder ? events[events.length - 1].wall_us + 1 : "";
       const page = await api.events({ ...query(), limit: PAGE_EVENTS, until });
       if (mine !== asking) return;
       if (!isOlder) {
@@ -264,7 +265,7 @@ function fillList(list, names) {
 function readFilter() {
   const search = new URLSearchParams(location.search);
   const known = (name, values) => (values.includes(search.get(name)) ? search.get(name) : "");
-  return { text: search.get("q") ?? "", subject: search.get("subject") ?? "", kind: search.get("kind") ?? "", severity: known("severity", ["warning", "error"]), range: known("range", Object.keys(RANGES)) };
+  return { text: search.get("q") ?? "", subject: search.get("subject") ?? "", kind: search.get("kind") ?? "", severity: known("severity", ["warning", "error"]), range: known("range", RANGES) };
 }
 
 function addressOf(filter) {

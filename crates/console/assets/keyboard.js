@@ -118,5 +118,5 @@ export function showHelp() {
   const sections = HELP.map(([title, keys]) =>
     h("section", null, h("h3", null, title), h("dl", { class: "keys" }, keys.map(([names, meaning]) => h("div", null, h("dt", null, names.map((name) => h("kbd", null, name))), h("dd", null, meaning))))),
   );
-  modal("Keys", [h("div", { class: "key-columns" }, sections)], [h("button", { class: "button", value: "no", autofocus: true }, "Close")]);
+  modal("Keys", [h("div", { class: "key-columns" }, sections)], [h("button", { class: "button", type: "button", value: "no", autofocus: true }, "Close")]);
 }

@@ -47,7 +47,7 @@ export function logView(instance, path) {
 
   let waiting = [];
   let frame = 0;
-  let isFirst = true;
+  let lastTop = 0;
 
   function add(texts) {
     waiting.push(...texts);
@@ -71,6 +71,7 @@ export function logView(instance, path) {
 
   function toEnd() {
     scroll.scrollTop = scroll.scrollHeight;
+    lastTop = scroll.scrollTop;
     news.hidden = true;
   }
 
@@ -86,30 +87,40 @@ export function logView(instance, path) {
     setText(found, search.value ? count(hits, "line") : "");
   }
 
-  async function first() {
+  /** A stream has begun: it sends the last lines first, which replace what was shown before. */
+  function begin() {
+    lines.replaceChildren();
+    waiting = [];
+    setText(empty, "It has not written anything yet.");
+    empty.hidden = false;
+  }
+
+  /** A stream can't say why it failed; an ordinary question can. */
+  async function explain() {
+    if (0 < lines.childElementCount) return;
     try {
       const texts = await api.logLines(instance, LINES_FIRST);
-      lines.replaceChildren();
-      if (texts.length === 0 || (texts.length === 1 && texts[0] === "")) setText(empty, "It has not written anything yet.");
-      else add(texts);
+      if (0 < texts.length) add(texts);
     } catch (fault) {
-      setText(empty, fault.status === 404 ? "It has not written anything yet." : `The output can't be read: ${fault.message}`);
+      setText(empty, `The output can't be read: ${fault.message}`);
     }
   }
 
-  const stream = new Stream(() => api.url(`/logs/${encodeURIComponent(instance)}/stream`), ["line", "lines", "log", "lagged"], {
-    opened: () => {
-      // After a loss the file tells what was missed.
-      if (!isFirst) first();
-      isFirst = false;
-    },
-    message: (name, data) => (name === "lagged" ? first() : add(linesOf(name, data))),
+  const stream = new Stream(() => api.url(`/logs/${encodeURIComponent(instance)}/stream`, { lines: LINES_FIRST }), ["lines"], {
+    opened: begin,
+    message: (_name, data) => add(parse(data)?.lines ?? []),
+    lost: explain,
   });
 
   scroll.addEventListener("scroll", () => {
     const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < END_PX;
-    if (atEnd !== follow.isOn && frame === 0) follow.set(atEnd);
-    if (atEnd) news.hidden = true;
+    // Going up is meant, also in the middle of a smooth scroll; growing content is not.
+    if (scroll.scrollTop < lastTop - 1 && !atEnd) follow.set(false);
+    if (atEnd) {
+      follow.set(true);
+      news.hidden = true;
+    }
+    lastTop = scroll.scrollTop;
   }, { passive: true });
   follow.addEventListener("click", () => { follow.set(!follow.isOn); if (follow.isOn) toEnd(); });
   wrap.addEventListener("click", () => setWrap(!wrap.isOn));
@@ -125,7 +136,7 @@ export function logView(instance, path) {
   }
   lines.classList.toggle("is-wrapped", wrap.isOn);
 
-  first().then(() => stream.start());
+  stream.start();
   const onSleep = () => (document.hidden ? stream.stop() : stream.start());
   document.addEventListener("visibilitychange", onSleep);
 
@@ -138,16 +149,6 @@ export function logView(instance, path) {
   };
   return node;
 }
-
-/** Lines of one message: `{"line": …}`, `{"lines": […]}`, or plain text. */
-function linesOf(name, data) {
-  const content = data.startsWith("{") || data.startsWith("[") ? parse(data) : null;
-  if (Array.isArray(content?.lines)) return content.lines.map(textOf);
-  if (typeof content?.line === "string") return [content.line];
-  return data.split("\n");
-}
-
-const textOf = (row) => (typeof row === "string" ? row : (row?.line ?? row?.text ?? ""));
 
 function lineNode(text, term) {
   const clean = text.replace(CONTROL, "");

@@ -68,21 +68,17 @@ function tellStatus() {
 function takeStatus(snapshot) {
   if (!snapshot || !Array.isArray(snapshot.services)) return;
   setServerTime(snapshot.taken_us);
-  const named = snapshot.samples ?? {};
   let rss = 0;
   let cpu = 0;
   const alive = new Set();
   for (const service of snapshot.services) {
     for (const one of service.instances) {
       one.service = service.name;
-      one.sample ??= named[one.name] ?? null;
       alive.add(one.name);
       if (!one.sample) continue;
       rss += one.sample.rss_bytes ?? 0;
       cpu += one.sample.cpu_percent ?? 0;
-      const sample = api.sampleOf(one.sample);
-      sample.atUs ||= snapshot.taken_us;
-      pushSample(one.name, sample);
+      pushSample(one.name, api.sampleOf(one.sample));
     }
   }
   for (const name of store.samples.keys()) if (!alive.has(name)) store.samples.delete(name);
@@ -161,13 +157,20 @@ async function loadEvents() {
     store.eventsKnown = true;
     takeEvents(news);
     if (first) {
-      const bad = await api.events({ since: Math.floor(nowUs() - HOUR_US), severity: "warning", limit: 1000 });
+      const bad = await api.events({ since: "1h", severity: "warning", limit: 1000 });
       store.exits = bad.filter(isEnd).map((event) => event.wall_us);
     }
     tell("events", []);
   } catch {
     // The stream's own trouble is shown already; the next opening asks again.
   }
+}
+
+/** The journal began anew, and with it the numbers. */
+function forgetEvents() {
+  store.events = [];
+  store.eventsKnown = false;
+  loadEvents();
 }
 
 function setConnection(state, retryAtMs = 0, fault = null) {
@@ -183,6 +186,8 @@ const statusStream = new Stream(
     opened: () => {
       stopPolling();
       setConnection("live");
+      // Also after a pause: the lines must not have a hole where nobody looked.
+      loadSamples();
     },
     message: (_name, data) => takeStatus(parse(data)),
     lost: (retryAtMs, attempts) => lost(retryAtMs, attempts),
@@ -192,10 +197,14 @@ const statusStream = new Stream(
 
 const eventStream = new Stream(
   () => api.url("/events/stream"),
-  ["event", "lagged"],
+  ["lagged", "reset"],
   {
     opened: () => loadEvents(),
-    message: (name, data) => (name === "lagged" ? loadEvents() : takeEvents([parse(data)])),
+    message: (name, data) => {
+      if (name === "message") takeEvents([parse(data)]);
+      else if (name === "reset") forgetEvents();
+      else loadEvents();
+    },
   },
 );
 
@@ -272,7 +281,6 @@ export async function start() {
     if (store.connection.state === "live") askWho();
   });
   statusStream.start();
-  loadSamples();
 }
 
 async function askWho() {
