@@ -1,0 +1,159 @@
+//! References between services: to nobody, and in circles.
+//!
+//! Invariants: every reference of a configuration without faults leads to a service of it, and
+//! "waits for" has no circle, so that a start in parallel always ends.
+
+use crate::diagnostic::{Fault, Faults};
+use crate::service::{Draft, Reference};
+use crate::suggest::did_you_mean;
+use base::ServiceName;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Cycles that are reported at once. They tend to be the same mistake seen from several sides.
+const CYCLES_MAX: usize = 20;
+
+/// Edges of a cycle that are pointed at.
+const EDGES_SHOWN_MAX: usize = 10;
+
+type Graph<'d> = BTreeMap<&'d ServiceName, Vec<&'d Reference>>;
+
+/// Checks all references. `unreadable` are names that exist, but whose sections are no tables.
+pub(crate) fn check(drafts: &[Draft], unreadable: &BTreeSet<String>, faults: &mut Faults<'_>) {
+    let names: BTreeSet<&ServiceName> = drafts.iter().map(|draft| &draft.spec.name).collect();
+    let mut graph = Graph::new();
+    for draft in drafts {
+        let edges = graph.entry(&draft.spec.name).or_default();
+        for reference in &draft.references {
+            if names.contains(&reference.to) {
+                edges.push(reference);
+            } else if !unreadable.contains(reference.to.as_str()) {
+                report_dangling(draft, reference, &names, faults);
+            }
+        }
+    }
+    check_cycles(graph, faults);
+}
+
+fn report_dangling(
+    draft: &Draft,
+    reference: &Reference,
+    names: &BTreeSet<&ServiceName>,
+    faults: &mut Faults<'_>,
+) {
+    let (own, to) = (&draft.spec.name, &reference.to);
+    let others = names.iter().filter(|name| **name != own).map(|name| name.as_str());
+    let help = did_you_mean(to.as_str(), others)
+        .unwrap_or_else(|| format!("add a section `[service.{to}]`, or remove the reference"));
+    faults.push(
+        Fault::error(
+            "unknown-service",
+            format!("service `{own}` refers to `{to}`, which is not there"),
+        )
+        .at(reference.spot, "no such service")
+        .help(help),
+    );
+}
+
+fn check_cycles(mut graph: Graph<'_>, faults: &mut Faults<'_>) {
+    trim(&mut graph);
+    let mut told: BTreeSet<&ServiceName> = BTreeSet::new();
+    let mut cycles = 0;
+    for name in graph.keys().copied() {
+        if cycles == CYCLES_MAX {
+            break;
+        }
+        if told.contains(name) {
+            continue;
+        }
+        let Some(cycle) = shortest_cycle(name, &graph) else { continue };
+        if cycle.iter().any(|(from, _)| told.contains(from)) {
+            continue;
+        }
+        told.extend(cycle.iter().map(|(from, _)| *from));
+        report_cycle(&cycle, faults);
+        cycles += 1;
+    }
+}
+
+/// Removes, again and again, services that wait for nobody: they are in no cycle.
+fn trim(graph: &mut Graph<'_>) {
+    let mut waiting: BTreeMap<&ServiceName, usize> = BTreeMap::new();
+    let mut waiters: BTreeMap<&ServiceName, Vec<&ServiceName>> = BTreeMap::new();
+    for (from, edges) in graph.iter() {
+        waiting.insert(from, edges.len());
+        for edge in edges {
+            waiters.entry(&edge.to).or_default().push(from);
+        }
+    }
+    let free = waiting.iter().filter(|(_, count)| **count == 0).map(|(name, _)| *name);
+    let mut free: Vec<&ServiceName> = free.collect();
+    while let Some(name) = free.pop() {
+        graph.remove(name);
+        for waiter in waiters.remove(name).unwrap_or_default() {
+            if let Some(count) = waiting.get_mut(waiter) {
+                *count -= 1;
+                if *count == 0 {
+                    free.push(waiter);
+                }
+            }
+        }
+    }
+    let left: BTreeSet<&ServiceName> = graph.keys().copied().collect();
+    for edges in graph.values_mut() {
+        edges.retain(|edge| left.contains(&edge.to));
+    }
+}
+
+/// The shortest way from a service back to itself, as (from, edge).
+fn shortest_cycle<'d>(
+    start: &'d ServiceName,
+    graph: &Graph<'d>,
+) -> Option<Vec<(&'d ServiceName, &'d Reference)>> {
+    let mut reached: BTreeMap<&ServiceName, (&'d ServiceName, &'d Reference)> = BTreeMap::new();
+    let mut queue = VecDeque::from([start]);
+    while let Some(from) = queue.pop_front() {
+        for edge in graph.get(from).into_iter().flatten() {
+            if reached.contains_key(&edge.to) {
+                continue;
+            }
+            reached.insert(&edge.to, (from, edge));
+            if edge.to == *start {
+                return Some(walk_back(start, &reached));
+            }
+            queue.push_back(&edge.to);
+        }
+    }
+    None
+}
+
+fn walk_back<'d>(
+    start: &'d ServiceName,
+    reached: &BTreeMap<&ServiceName, (&'d ServiceName, &'d Reference)>,
+) -> Vec<(&'d ServiceName, &'d Reference)> {
+    let mut cycle = Vec::new();
+    let mut at = start;
+    while let Some((from, edge)) = reached.get(at) {
+        cycle.push((*from, *edge));
+        at = from;
+        if at == start {
+            break;
+        }
+    }
+    cycle.reverse();
+    cycle
+}
+
+fn report_cycle(cycle: &[(&ServiceName, &Reference)], faults: &mut Faults<'_>) {
+    let Some((first, first_edge)) = cycle.first() else { return };
+    let path: Vec<String> = cycle.iter().map(|(from, _)| format!("`{from}`")).collect();
+    let mut message = format!("services wait for each other: {}", path.join(" → "));
+    message.push_str(&format!(" → `{first}`"));
+    let label = |from: &ServiceName, edge: &Reference| {
+        format!("`{from}` waits for `{}` ({})", edge.to, edge.relation.as_str())
+    };
+    let fault = Fault::error("dependency-cycle", message)
+        .at(first_edge.spot, label(first, first_edge))
+        .help("remove one of these references: none of the services could ever be the first");
+    let rest = cycle.iter().skip(1).take(EDGES_SHOWN_MAX);
+    faults.push(rest.fold(fault, |fault, (from, edge)| fault.also(edge.spot, label(from, edge))));
+}

@@ -1,0 +1,245 @@
+//! One `[service.NAME]` section, read into a [`ServiceSpec`].
+//!
+//! Why one key at a time: a service with five faults shows all five.
+//! Invariants: a draft exists for every section, faulty or not, so that references to it are not
+//! reported as dangling; a draft becomes part of a configuration only when nothing was faulty.
+
+mod command;
+mod limits;
+mod log;
+mod process;
+mod ready;
+mod restart;
+mod rules;
+mod socket;
+mod stop;
+
+pub(crate) use limits::{RESOURCES, Unit};
+pub(crate) use process::{Binding, is_account};
+pub(crate) use stop::ladder_time;
+
+use crate::diagnostic::{Fault, Faults, quoted};
+use crate::source::Spot;
+use crate::table::{Node, Table};
+use crate::template::Port;
+use crate::value::{absolute_path, boolean, duration, integer, line, list, text, unknown_value};
+use base::ServiceName;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use supervisor::{Kind, ServiceSpec};
+
+/// Instances of one service.
+pub(crate) const INSTANCES_MAX: u16 = 1_000;
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Which of the three lists a reference stands in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Relation {
+    After,
+    Requires,
+    Wants,
+}
+
+impl Relation {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::After => "after",
+            Self::Requires => "requires",
+            Self::Wants => "wants",
+        }
+    }
+}
+
+/// A reference to another service, and where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Reference {
+    pub(crate) relation: Relation,
+    pub(crate) to: ServiceName,
+    pub(crate) spot: Spot,
+}
+
+/// A service as far as it could be read.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) spec: ServiceSpec,
+    /// Its name in the section's header.
+    pub(crate) spot: Spot,
+    pub(crate) references: Vec<Reference>,
+    /// Addresses that it (or holdfast for it) listens on.
+    pub(crate) bindings: Vec<Binding>,
+    /// The value of `log.file`, if set and not faulty.
+    pub(crate) log_spot: Option<Spot>,
+    /// The value of `stop`, or the name where that is the default.
+    pub(crate) stop_spot: Spot,
+}
+
+/// What the readers of one service's parts share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope {
+    pub(crate) port: Port,
+}
+
+/// Reads a service. Keys that it does not set come from the table's fallback.
+pub(crate) fn read_service(
+    name: ServiceName,
+    table: &mut Table<'_>,
+    faults: &mut Faults<'_>,
+) -> Draft {
+    let description = table.read("description", String::new(), faults, |node, faults| {
+        line(node, faults).map(str::to_owned)
+    });
+    let autostart = table.read("autostart", true, faults, boolean);
+    let kind = read_kind(table, faults);
+    let instances =
+        table.read("instances", 1, faults, |node, faults| integer(node, 1..=INSTANCES_MAX, faults));
+    let port =
+        table.read_option("port", faults, |node, faults| integer(node, 1..=u16::MAX, faults));
+    let scope = Scope {
+        port: match port {
+            Some(_) => Port::Set,
+            None if table.sound(&["port"]) && !table.is_partial => Port::NotSet,
+            None => Port::Faulty,
+        },
+    };
+    let (process, mut bindings) = process::read(table, scope, port, instances, faults);
+    let mut references = Vec::new();
+    let after = read_references(Relation::After, &name, table, &mut references, faults);
+    let requires = read_references(Relation::Requires, &name, table, &mut references, faults);
+    let wants = read_references(Relation::Wants, &name, table, &mut references, faults);
+    let ready = ready::read(table, scope, faults);
+    let start_timeout = table.read("start_timeout", 60 * SECOND, faults, |node, faults| {
+        duration(node, Duration::from_millis(10)..=DAY, faults)
+    });
+    let watchdog = table.read("watchdog", None, faults, |node, faults| {
+        off_or(node, faults, |node, faults| {
+            duration(node, Duration::from_millis(100)..=DAY, faults)
+        })
+    });
+    let stop = stop::read_stop(table, scope, faults);
+    let reload = table.read("reload", None, faults, |node, faults| {
+        off_or(node, faults, |node, faults| stop::read_action(node, scope, faults))
+    });
+    let restart = restart::read(table, &kind, faults);
+    let log = log::read(table, scope, faults);
+    let log_spot = log.path.as_ref().map(|_| table.value_spot("log"));
+    let spec = ServiceSpec {
+        name,
+        description,
+        autostart,
+        kind,
+        instances,
+        process,
+        after,
+        requires,
+        wants,
+        ready,
+        start_timeout,
+        stop,
+        reload,
+        restart,
+        watchdog,
+        log,
+    };
+    table.finish(faults);
+    if !table.is_partial {
+        rules::check(&spec, table, faults);
+    }
+    if !table.sound(&["instances", "port", "sockets"]) {
+        bindings.clear();
+    }
+    let (spot, stop_spot) = (table.spot, table.value_spot("stop"));
+    Draft { spec, spot, references, bindings, log_spot, stop_spot }
+}
+
+/// `"off"`, or what the reader reads.
+fn off_or<'a, T>(
+    node: Node<'a>,
+    faults: &mut Faults<'_>,
+    reader: impl FnOnce(Node<'a>, &mut Faults<'_>) -> Option<T>,
+) -> Option<Option<T>> {
+    match node.value.as_str() {
+        Some("off") => Some(None),
+        _ => reader(node, faults).map(Some),
+    }
+}
+
+fn read_kind(table: &mut Table<'_>, faults: &mut Faults<'_>) -> Kind {
+    let kinds = ["simple", "forking", "oneshot"];
+    let kind = table.read("kind", Kind::Simple, faults, |node, faults| match text(node, faults)? {
+        "simple" => Some(Kind::Simple),
+        "forking" => Some(Kind::Forking { pid_file: None }),
+        "oneshot" => Some(Kind::Oneshot),
+        other => {
+            unknown_value(node, other, kinds.into_iter(), faults);
+            None
+        }
+    });
+    let pid_file = table.read_option("pid_file", faults, absolute_path);
+    match (kind, pid_file) {
+        (Kind::Forking { .. }, pid_file) => Kind::Forking { pid_file },
+        (kind, None) => kind,
+        (kind, Some(_)) => {
+            if table.sound(&["kind"]) && table.has_own("pid_file") && !table.is_partial {
+                faults.push(
+                    Fault::error(
+                        "pid-file-without-forking",
+                        "only a forking service has a pid file",
+                    )
+                    .at(table.key_spot("pid_file"), "the service does not fork")
+                    .help("add `kind = \"forking\"`, or remove `pid_file`"),
+                );
+            }
+            kind
+        }
+    }
+}
+
+fn read_references(
+    relation: Relation,
+    own: &ServiceName,
+    table: &mut Table<'_>,
+    references: &mut Vec<Reference>,
+    faults: &mut Faults<'_>,
+) -> BTreeSet<ServiceName> {
+    let key = relation.as_str();
+    let example = format!("`{key} = [\"database\"]`");
+    let found = table.read(key, Vec::new(), faults, |node, faults| {
+        list(node, "a list of services", &example, faults, |item, faults| {
+            read_reference(relation, own, item, faults)
+        })
+    });
+    let names = found.iter().map(|reference| reference.to.clone()).collect();
+    references.extend(found);
+    names
+}
+
+fn read_reference(
+    relation: Relation,
+    own: &ServiceName,
+    item: Node<'_>,
+    faults: &mut Faults<'_>,
+) -> Option<Reference> {
+    let text = text(item, faults)?;
+    let to: ServiceName = match text.parse() {
+        Ok(name) => name,
+        Err(error) => {
+            faults.push(
+                Fault::error("bad-name", format!("{} can't be a service", quoted(text)))
+                    .at(item.spot, error.to_string())
+                    .help("use the name that stands in the other section's header"),
+            );
+            return None;
+        }
+    };
+    if to == *own {
+        faults.push(
+            Fault::error("self-reference", format!("service `{own}` refers to itself"))
+                .at(item.spot, format!("`{own}` in its own `{}`", relation.as_str()))
+                .help("remove it"),
+        );
+        return None;
+    }
+    Some(Reference { relation, to, spot: item.spot })
+}
