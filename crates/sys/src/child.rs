@@ -91,7 +91,7 @@ mod tests {
     fn wait_status_words_are_read_as_wait_2_defines_them() {
         assert_eq!(Exit::from_wait_status(0x0300), Exit::Code(3));
         assert_eq!(Exit::from_wait_status(9), Exit::Signal(9));
-        assert_eq!(Exit::from_wait_status(0x80 | 11), Exit::Signal(11));
+        assert_eq!(Exit::from_wait_status(0x8B), Exit::Signal(11));
         assert_eq!(Exit::from_wait_status(0x137f), Exit::Unknown);
     }
 }

@@ -86,7 +86,7 @@ mod tests {
         ensure(&path).unwrap();
         ensure(&path).unwrap();
         let mut service = File::from(open_for_service(&path).unwrap());
-        assert!(PIPE_BYTES <= enlarge((&service).into()).unwrap());
+        assert!(PIPE_BYTES <= enlarge(std::os::fd::AsFd::as_fd(&service)).unwrap());
         // A reader comes, goes, and comes again: the writer notices nothing and no byte is lost.
         drop(open_for_reading(&path).unwrap());
         service.write_all(b"kept\n").unwrap();

@@ -30,7 +30,7 @@ const _: () = assert!(size_of::<PidfdInfo>() == 64);
 const INFO_EXIT: u64 = 1 << 3;
 
 /// `_IOWR(0xFF, 11, struct pidfd_info)`.
-const PIDFD_GET_INFO: libc::Ioctl = (3 << 30) | (64 << 16) | (0xFF << 8) | 11;
+const PIDFD_GET_INFO: libc::Ioctl = (3 << 30) | (64 << 16) | (0xFF << 8) | 0x0B;
 
 /// A hold on the process that has this pid now.
 pub fn open(pid: u32) -> io::Result<OwnedFd> {

@@ -140,7 +140,7 @@ impl Watch {
             }
             let lasted = clock::now().since(Now::from_nanos(since));
             if lasted < due {
-                std::thread::park_timeout(due - lasted);
+                std::thread::park_timeout(due.saturating_sub(lasted));
                 continue;
             }
             let stall = self.look(lasted);

@@ -31,6 +31,9 @@ const KILL_ROUND_WAIT_MS: i64 = 50;
 /// Rounds in which nothing but the same processes is left before they count as survivors.
 const KILL_IDLE_ROUNDS_MAX: usize = 4;
 
+/// Looks at a tree that forks while it is being stopped. Each one has fewer left that can fork.
+const HOLD_ROUNDS_MAX: usize = 64;
+
 /// Processes looked at by one walk. A tree beyond this is a fork bomb; it is killed in rounds.
 const MEMBERS_MAX: usize = 65_536;
 
@@ -74,7 +77,9 @@ impl Tree {
     /// Sends a signal to each member; gives those that were found.
     pub fn signal_all(&self, signal: i32) -> Vec<Member> {
         let found = self.look();
-        found.values().for_each(|member| signal_member(member, signal));
+        for member in found.values() {
+            signal_member(member, signal);
+        }
         found.into_values().collect()
     }
 
@@ -83,22 +88,25 @@ impl Tree {
     pub fn kill_all(&self) -> Vec<Member> {
         let mut killed = BTreeSet::new();
         let mut idle_rounds = 0;
-        for _ in 0..KILL_ROUNDS_MAX {
+        for round in 0..KILL_ROUNDS_MAX {
             if let Some(group) = &self.group {
                 // Kills those, too, that fork faster than we look. Without cgroup.kill, or if it
                 // fails, the loop below does it.
                 let _ = group.kill_all();
             }
-            let found = self.look();
+            let mut found = self.look();
             if found.is_empty() {
                 return Vec::new();
             }
-            let before = killed.len();
+            let is_new = |member: &Member| !killed.contains(&(member.pid, member.start_ticks));
+            let progress = found.values().any(is_new);
+            if progress && 0 < round {
+                found = self.hold(found);
+            }
             for member in found.values() {
                 killed.insert((member.pid, member.start_ticks));
                 signal_member(member, libc::SIGKILL);
             }
-            let progress = before < killed.len();
             wait_until_ended(found.values());
             idle_rounds = if progress { 0 } else { idle_rounds + 1 };
             if idle_rounds == KILL_IDLE_ROUNDS_MAX {
@@ -106,6 +114,25 @@ impl Tree {
             }
         }
         self.members()
+    }
+
+    /// Somebody forked while we killed. Whoever is stopped can't fork, so everybody is stopped
+    /// before the next one is killed.
+    fn hold(&self, mut found: BTreeMap<u32, Member>) -> BTreeMap<u32, Member> {
+        let mut held = BTreeSet::new();
+        for _ in 0..HOLD_ROUNDS_MAX {
+            let before = held.len();
+            for member in found.values() {
+                if held.insert((member.pid, member.start_ticks)) {
+                    signal_member(member, libc::SIGSTOP);
+                }
+            }
+            if held.len() == before {
+                break;
+            }
+            found = self.look();
+        }
+        found
     }
 
     fn look(&self) -> BTreeMap<u32, Member> {

@@ -95,7 +95,7 @@ fn take_control(message: &libc::msghdr) -> u32 {
         let data = unsafe { libc::CMSG_DATA(header) };
         // SAFETY: computes a number only.
         let overhead = unsafe { libc::CMSG_LEN(0) } as usize;
-        let bytes = (length as usize).saturating_sub(overhead);
+        let bytes = length.saturating_sub(overhead);
         if level == libc::SOL_SOCKET && kind == libc::SCM_CREDENTIALS {
             if size_of::<libc::ucred>() <= bytes {
                 // SAFETY: the message has room for the structure, which is plain data.
@@ -113,10 +113,11 @@ fn take_control(message: &libc::msghdr) -> u32 {
 
 fn close_all(data: *const u8, count: usize) {
     for number in 0..count {
-        // SAFETY: the caller has counted how many fit; the kernel made these descriptors for us,
-        // and nobody else knows of them.
-        drop(unsafe {
-            OwnedFd::from_raw_fd(data.cast::<RawFd>().wrapping_add(number).read_unaligned())
-        });
+        let mut bytes = [0; size_of::<RawFd>()];
+        let from = data.wrapping_add(number * bytes.len());
+        // SAFETY: the caller has counted how many descriptors lie there.
+        unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) };
+        // SAFETY: the kernel made this descriptor for us, and nobody else knows of it.
+        drop(unsafe { OwnedFd::from_raw_fd(RawFd::from_ne_bytes(bytes)) });
     }
 }

@@ -225,11 +225,9 @@ fn place_descriptors(plan: &Prepared<'_>) -> Result<(), Refused> {
             *fd = i32::try_from(call(libc::SYS_fcntl, copy)?).unwrap_or(-1);
         }
     }
-    let mut target = 0;
-    for fd in moved.iter() {
+    for (target, fd) in (0..).zip(moved.iter()) {
         // The copy has no CLOEXEC; the two are never the same number.
         call(libc::SYS_dup3, [i64::from(*fd), target, 0, 0])?;
-        target += 1;
     }
     call(libc::SYS_close_range, [count, i64::from(u32::MAX), 0, 0])?;
     Ok(())
@@ -273,13 +271,9 @@ fn write_listen_pid(plan: &Prepared<'_>) -> Result<(), Refused> {
     let mut digits = [0_u8; 12];
     let pid = i32::try_from(call(libc::SYS_getpid, [0; 4])?).unwrap_or(0);
     let text = signed_digits(pid, &mut digits);
-    let mut at = LISTEN_PID_PREFIX;
-    for byte in text.iter().chain([&0]) {
-        if at < LISTEN_PID_BYTES {
-            // SAFETY: the room has LISTEN_PID_BYTES, and only the child writes into it now.
-            unsafe { plan.listen_pid.add(at).write(*byte) };
-        }
-        at += 1;
+    for (at, byte) in (LISTEN_PID_PREFIX..LISTEN_PID_BYTES).zip(text.iter().chain([&0])) {
+        // SAFETY: the room has LISTEN_PID_BYTES, and only the child writes into it now.
+        unsafe { plan.listen_pid.add(at).write(*byte) };
     }
     Ok(())
 }
