@@ -4,6 +4,7 @@
 //! same thing, so all three call this program.
 //! Invariant: nothing here is part of the product; no crate of the product depends on it.
 
+mod bench;
 mod ci;
 mod dist;
 mod packages;
@@ -22,6 +23,7 @@ usage: cargo xtask <task>
   test [FILTER…]    run all tests; installs what the real-peer tests need when it may
   ci                everything that has to be green before a commit
   dist              the release binary and the Debian package
+  bench supervisor  1,000 idle processes under Holdfast and four others; makes docs/benchmarks.md
 ";
 
 fn main() -> ExitCode {
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         ["test", filter @ ..] => test_run::run(filter),
         ["ci"] => ci::run(),
         ["dist"] => dist::run(),
+        ["bench", rest @ ..] => bench::run(rest),
         ["help" | "--help" | "-h"] => {
             say(USAGE);
             return ExitCode::SUCCESS;
