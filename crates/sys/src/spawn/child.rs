@@ -165,7 +165,8 @@ fn run_steps(plan: &Prepared<'_>) -> Result<(), Refused> {
 fn call(number: libc::c_long, with: [i64; 4]) -> Result<i64, Refused> {
     // SAFETY: each caller above passes what that call expects, and pointers to prepared memory that
     // lives until the child is through.
-    let result = unsafe { libc::syscall(number, with[0], with[1], with[2], with[3]) };
+    // The last two are zero for all of them; prctl(2) refuses anything else.
+    let result = unsafe { libc::syscall(number, with[0], with[1], with[2], with[3], 0_i64, 0_i64) };
     if result < 0 { Err(Refused(errno())) } else { Ok(result) }
 }
 
