@@ -5,7 +5,7 @@
 // person gets no buttons (the daemon refuses anyway).
 
 import * as api from "./api.js";
-import { h, replace } from "./dom.js";
+import { h, replace, prose } from "./dom.js";
 import { icon } from "./icons.js";
 import { list } from "./format.js";
 import { store, mayAct } from "./store.js";
@@ -110,7 +110,7 @@ export function modal(title, content, buttons) {
 export function toast(tone, title, detail = "") {
   const box = document.getElementById("toasts");
   const close = h("button", { class: "icon-button", type: "button", "aria-label": "Close", title: "Close", onclick: () => node.remove() }, icon("close"));
-  const node = h("div", { class: `toast tone-${tone}` }, icon(tone === "bad" ? "error" : tone === "ok" ? "running" : "info"), h("div", { class: "toast-text" }, h("strong", null, title), detail ? h("span", null, detail) : null), close);
+  const node = h("div", { class: `toast tone-${tone}` }, icon(tone === "bad" ? "error" : tone === "ok" ? "running" : "info"), h("div", { class: "toast-text" }, h("strong", null, title), detail ? h("span", null, prose(detail)) : null), close);
   box.append(node);
   while (TOASTS_MAX < box.children.length) box.firstElementChild.remove();
   if (tone !== "bad") setTimeout(() => node.remove(), TOAST_MS);

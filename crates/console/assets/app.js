@@ -4,7 +4,7 @@
 // Invariants: exactly one page is mounted; links within the console never load the document anew; what changed
 // is announced in words, at most once per ANNOUNCE_MS.
 
-import { h, replace, setText, setAttr, show } from "./dom.js";
+import { h, replace, setText, setAttr, show, prose } from "./dom.js";
 import { icon, mark } from "./icons.js";
 import { store, on, start, retryNow, mayAct } from "./store.js";
 import { summary, verdict, stateOf } from "./states.js";
@@ -155,7 +155,7 @@ function buildBanners() {
     const wait = Math.max(0, Math.ceil((retryAtMs - Date.now()) / 1000));
     const next = wait ? `Next try in ${wait} s.` : "Trying …";
     const known = store.snapshot ? ` You see what was known at ${clock(store.snapshot.taken_us)}.` : "";
-    if (state === "refused") setText(text, `Access refused: ${fault?.message ?? ""}. ${fault?.help ?? ""}`);
+    if (state === "refused") replace(text, "Access refused: ", prose(fault?.message ?? ""), ". ", prose(sentence(fault?.help ?? "")));
     else setText(text, `${sentence(fault?.message ?? "The connection is lost")}.${known} ${next}`);
   };
   const update = () => {
@@ -176,7 +176,7 @@ function buildBanners() {
 
 function noticeNode(notice, dismiss) {
   const close = h("button", { class: "icon-button", type: "button", "aria-label": "Hide this notice", title: "Hide until the page is loaded again", onclick: dismiss }, icon("close"));
-  return h("div", { class: "banner tone-info" }, icon("info"), h("span", { class: "banner-text" }, h("strong", null, sentence(notice.message)), notice.help ? ` ${sentence(notice.help)}` : null), close);
+  return h("div", { class: "banner tone-info" }, icon("info"), h("span", { class: "banner-text" }, h("strong", null, prose(sentence(notice.message)), /[.!?]$/.test(notice.message) ? null : "."), notice.help ? [" ", prose(sentence(notice.help))] : null), close);
 }
 
 const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) : "");

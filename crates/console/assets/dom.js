@@ -50,6 +50,14 @@ export function setAttr(node, name, value) {
   if (node.getAttribute(name) !== wanted) node.setAttribute(name, wanted);
 }
 
+/** Text with what stands between backticks as code: pieces for `h` or `replace`. */
+export function prose(text) {
+  const pieces = text.split("`");
+  // An odd number of backticks is no markup.
+  if (pieces.length % 2 === 0) return [text];
+  return pieces.map((piece, n) => (n % 2 === 1 ? h("code", null, piece) : piece)).filter((piece) => piece !== "");
+}
+
 /** Shows or hides. */
 export function show(node, visible) {
   if (node.hidden === visible) node.hidden = !visible;

@@ -5,7 +5,7 @@
 // again only when the state changes.
 
 import * as api from "./api.js";
-import { h, setText, setAttr, show, replace, arrange } from "./dom.js";
+import { h, setText, setAttr, show, replace, arrange, prose } from "./dom.js";
 import { icon } from "./icons.js";
 import { store, on, mayAct, wantEvents, refreshEvents } from "./store.js";
 import { stateOf, groupState, isAlive, canRestart } from "./states.js";
@@ -14,7 +14,7 @@ import { chart, sparkline, decimalStep, binaryStep } from "./sparkline.js";
 import { perform } from "./actions.js";
 import { eventList } from "./eventlist.js";
 import { logView } from "./logview.js";
-import { statePill } from "./overview.js";
+import { statePill, MEMORY_NOISE } from "./rows.js";
 
 /** Events on this page. */
 const EVENTS_SHOWN = 40;
@@ -23,13 +23,13 @@ const EVENTS_MS = 10000;
 const MIB = 1048576;
 
 /** Builds the page of `subject` (`web` or `web:1`) into `main`. */
-export function servicePage(main, subject, focusInstance) {
+export function servicePage(main, subject) {
   const [serviceName] = subject.split(":");
   document.title = `${subject} · Holdfast`;
   wantEvents(false);
 
   const head = pageHead(subject);
-  const strip = instanceStrip(serviceName, subject, focusInstance);
+  const strip = instanceStrip(serviceName, subject);
   const why = whyPanel(subject);
   const facts = factsPanel();
   const memory = chart({ title: "Memory", kind: "memory", read: (one) => one.rss, write: bytes, rangeMin: MIB, ticks: binaryStep });
@@ -175,8 +175,8 @@ function pageHead(subject) {
   return node;
 }
 
-function instanceStrip(serviceName, subject, initial) {
-  let choice = initial ?? "";
+function instanceStrip(serviceName, subject) {
+  let choice = "";
   const cards = new Map();
   const node = h("section", { class: "strip", "aria-label": "Instances", hidden: true });
   node.chosen = () => choice;
@@ -203,9 +203,9 @@ function instanceCard(name, choose) {
   node.update = (one, isChosen) => {
     setAttr(node, "aria-pressed", String(isChosen));
     pill.update(one.state);
-    setText(facts, one.sample ? `${bytes(one.sample.rss_bytes)} · ${percent(one.sample.cpu_percent)}` : (one.last_exit ?? "not running"));
+    setText(facts, one.sample ? `${bytes(one.sample.rss_bytes)} · ${percent(one.sample.cpu_percent)}` : (one.last_exit ? `last end: ${one.last_exit}` : "not running"));
     const ring = store.samples.get(name) ?? [];
-    spark.draw(one.sample ? ring.map((sample) => sample.rss) : [], (one.sample?.rss_bytes ?? 0) * 0.08);
+    spark.draw(one.sample ? ring.map((sample) => sample.rss) : [], (one.sample?.rss_bytes ?? 0) * MEMORY_NOISE);
   };
   return node;
 }
@@ -236,7 +236,7 @@ function whyPanel() {
     show(output, 0 < (answer.last_output ?? []).length);
     setText(output, (answer.last_output ?? []).join("\n"));
     show(help, 0 < (answer.help ?? []).length);
-    replace(help, (answer.help ?? []).map((text) => h("li", null, text)));
+    replace(help, (answer.help ?? []).map((text) => h("li", null, prose(text))));
   };
   return node;
 }
@@ -244,7 +244,7 @@ function whyPanel() {
 function whyStep(link, n, length, subject) {
   const isRoot = n === length - 1 && 1 < length;
   const who = link.subject === subject || link.subject === "holdfast" ? h("span", { class: "why-subject" }, link.subject) : h("a", { class: "why-subject", href: `/service/${encodeURIComponent(link.subject)}` }, link.subject);
-  return h("li", { class: isRoot ? "is-root" : null }, h("p", { class: "why-who" }, who, isRoot ? h("span", { class: "badge" }, "root cause") : null), h("p", { class: "why-message" }, link.message));
+  return h("li", { class: isRoot ? "is-root" : null }, h("p", { class: "why-who" }, who, isRoot ? h("span", { class: "badge" }, "root cause") : null), h("p", { class: "why-message" }, prose(link.message)));
 }
 
 function factsPanel() {

@@ -108,13 +108,13 @@ export function dependants(snapshot, name) {
     grown = false;
     for (const service of snapshot?.services ?? []) {
       if (found.has(service.name) || !service.requires.some((one) => found.has(one))) continue;
-      if (!service.instances.some(isAlive)) continue;
       found.add(service.name);
       grown = true;
     }
   }
   found.delete(name);
-  return [...found].sort();
+  const alive = (snapshot?.services ?? []).filter((service) => found.has(service.name) && service.instances.some(isAlive));
+  return alive.map((service) => service.name).sort();
 }
 
 /** The sentence under the name in a row: why it is not simply running. */
