@@ -21,7 +21,7 @@ Example:
 /// Keeps long-running services alive, and proves it.
 #[derive(Parser, Debug)]
 #[command(name = "holdfast", version, after_help = EXIT_CODES, max_term_width = 100)]
-#[command(propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// Options that every command understands.
     #[command(flatten)]
@@ -45,8 +45,9 @@ pub(crate) struct Global {
     /// Print JSON of a documented shape instead of text
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
-    /// When to use colours; NO_COLOR is honoured too
+    /// When to use colours: auto, always or never; NO_COLOR is honoured
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(hide_possible_values = true)]
     #[arg(help_heading = "Global options")]
     pub(crate) color: ColorChoice,
 }

@@ -20,6 +20,7 @@ mod service;
 mod status;
 pub(crate) mod text;
 mod token;
+mod top;
 mod why;
 
 use args::{Cli, Command, Global, RunArgs};
@@ -52,6 +53,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Code, Failure> {
         Command::Why(args) => why::run(output, &mut connect(&global)?, &args.subject),
         Command::Events(args) => events::run(output, &global, &args),
         Command::Logs(args) => logs::run(output, &global, &args),
+        Command::Top => top::run(output, &global),
         Command::Service { action } => {
             service::run(output, &locate::control_socket(&global)?, action)
         }
