@@ -8,11 +8,13 @@
 use crate::App;
 use crate::fault::{Refusal, too_large};
 use crate::visitor::{Door, Visitor, bearer};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use control::{Caller, Role};
+use futures_util::StreamExt as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,10 @@ pub(crate) const TARGET_BYTES_MAX: usize = 4 * 1024;
 
 /// From a whole header to the beginning of the answer, the body of the request included.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What is read away of a refused request, and for how long.
+const DRAIN_BYTES_MAX: usize = 1024 * 1024;
+const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -82,6 +88,7 @@ pub(crate) async fn guard(
             let mut response =
                 if page { crate::pages::refusal_page(&refusal) } else { refusal.into_response() };
             secure(response.headers_mut());
+            drain(request.into_body()).await;
             return response;
         }
     }
@@ -100,6 +107,22 @@ pub(crate) async fn guard(
     };
     secure(response.headers_mut());
     response
+}
+
+/// Reads away what a refused client is still sending, within limits: closing a socket with unread
+/// bytes in it resets the connection, and the client would lose the answer that tells it why.
+async fn drain(body: Body) {
+    let mut frames = body.into_data_stream();
+    let mut left = DRAIN_BYTES_MAX;
+    let all = async {
+        while let Some(Ok(bytes)) = frames.next().await {
+            left = left.saturating_sub(bytes.len());
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_DEADLINE, all).await;
 }
 
 fn admit(app: &App, visitor: &Visitor, request: &Request) -> Result<Caller, Refusal> {

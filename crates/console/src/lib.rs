@@ -31,7 +31,7 @@ pub use access::{Names, SystemNames, role_of_anybody, role_of_peer};
 pub use api::openapi;
 pub use tls::TlsError;
 
-use history::{History, Note};
+use history::{Behind, History, Note};
 use link::RootLink;
 use listen::{House, RemoteDoor, UnixDoor, WebDoor, keep_door};
 use samples::SampleBook;
@@ -109,7 +109,8 @@ pub async fn serve(setup: Setup, shutdown: CancellationToken) -> Result<(), Serv
     let mut tasks = JoinSet::new();
     // The root's end is ours too: whoever waits for `shutdown` learns of both.
     let shutdown = shutdown.child_token();
-    let (history, notes) = History::start(places(&config)).map_err(ServeError::Thread)?;
+    let (history, Behind { notes, finished }) =
+        History::start(places(&config)).map_err(ServeError::Thread)?;
     let root = RootLink::start(root, &mut tasks, shutdown.clone(), history.clone());
     let app = Arc::new(App {
         snapshots: Snapshots::start(root.clone(), &mut tasks),
@@ -121,7 +122,7 @@ pub async fn serve(setup: Setup, shutdown: CancellationToken) -> Result<(), Serv
         shutdown: shutdown.clone(),
         config,
         root,
-        history,
+        history: history.clone(),
     });
     tasks.spawn(subscribe(Arc::clone(&app)));
     tasks.spawn(record_notes(Arc::clone(&app), notes));
@@ -136,12 +137,16 @@ pub async fn serve(setup: Setup, shutdown: CancellationToken) -> Result<(), Serv
     let mut open_doors = JoinSet::new();
     doors.keep(house, &mut open_doors);
     shutdown.cancelled().await;
+    history.stop();
     // Answers that are under way are finished; what only waits for the root is cut off.
     let closed = async { while open_doors.join_next().await.is_some() {} };
     if tokio::time::timeout(GOODBYE_DEADLINE, closed).await.is_err() {
         tracing::warn!("connections were still open at the end");
     }
     tasks.shutdown().await;
+    if tokio::time::timeout(GOODBYE_DEADLINE, finished).await.is_err() {
+        tracing::warn!("the journal was not closed in time; the next start reads the rest");
+    }
     Ok(())
 }
 

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const CONNECTIONS_MAX: usize = 256;
 
 /// A whole header must have come within this time; an idle kept-alive connection ends after it.
-const HEADER_DEADLINE: Duration = Duration::from_secs(15);
+const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A TLS handshake takes two round trips and a millisecond of work.
 const TLS_DEADLINE: Duration = Duration::from_secs(10);

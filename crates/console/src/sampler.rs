@@ -234,3 +234,81 @@ struct Usage {
     threads: u32,
     processes: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use control::ServiceView;
+
+    fn snapshot(instances: Vec<InstanceView>) -> Snapshot {
+        let services = vec![ServiceView { instances, ..ServiceView::default() }];
+        Snapshot { services, ..Snapshot::default() }
+    }
+
+    fn instance(name: &str, pid: Option<u32>, cgroup: Option<String>) -> InstanceView {
+        InstanceView { name: name.into(), pid, cgroup, ..InstanceView::default() }
+    }
+
+    #[test]
+    fn a_group_is_measured_whole_and_without_one_the_main_process() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let me = std::process::id();
+        // A process that is gone by the time it is looked at is left out.
+        let members = format!("{me}\n{}\n4194304\n", child.id());
+        std::fs::write(dir.path().join("cgroup.procs"), members).unwrap();
+        let group = Some(dir.path().display().to_string());
+        let book = SampleBook::new();
+        let mut sampler = Sampler::new(book.clone());
+        sampler.round(&snapshot(vec![
+            instance("whole", Some(me), group),
+            instance("main", Some(me), None),
+            instance("down", None, None),
+        ]));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let rings = book.lock();
+        let processes = |name: &str| rings[name].samples[0].processes;
+        assert_eq!((processes("whole"), processes("main")), (2, 1));
+        assert!(rings["main"].samples[0].rss_bytes < rings["whole"].samples[0].rss_bytes);
+        assert!(!rings.contains_key("down"));
+    }
+
+    #[test]
+    fn cpu_time_is_counted_and_never_falls_when_a_process_is_replaced() {
+        let book = SampleBook::new();
+        let mut sampler = Sampler::new(book.clone());
+        let me = snapshot(vec![instance("me", Some(std::process::id()), None)]);
+        sampler.round(&me);
+        let first = book.lock()["me"].cpu_seconds;
+        // Work until the kernel has counted some of it.
+        let ticks = || {
+            let stat = sys::proc_fs::stat(std::process::id()).unwrap();
+            stat.utime_ticks + stat.stime_ticks
+        };
+        let begin = ticks();
+        while ticks() < begin + 3 {}
+        sampler.round(&me);
+        let (second, percent) = {
+            let rings = book.lock();
+            (rings["me"].cpu_seconds, rings["me"].samples[1].cpu_percent)
+        };
+        assert!(first + 0.02 <= second, "{first} {second}");
+        assert!(0.0 < percent);
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        sampler.round(&snapshot(vec![instance("me", Some(child.id()), None)]));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(second <= book.lock()["me"].cpu_seconds);
+    }
+
+    #[test]
+    fn instances_that_are_gone_are_forgotten() {
+        let book = SampleBook::new();
+        let mut sampler = Sampler::new(book.clone());
+        let me = Some(std::process::id());
+        sampler.round(&snapshot(vec![instance("a", me, None), instance("b", me, None)]));
+        sampler.round(&snapshot(vec![instance("b", me, None)]));
+        assert_eq!(book.lock().keys().collect::<Vec<_>>(), ["b"]);
+    }
+}

@@ -190,6 +190,7 @@ pub(super) async fn stream(
         last: if is_reset || after.is_none() && !from_past { 0 } else { after.unwrap_or(0) },
         page: VecDeque::new(),
         catching_up: from_past,
+        is_live: !from_past,
         is_reset,
         shutdown: app.shutdown.clone(),
         _place: place,
@@ -210,6 +211,8 @@ struct Feed {
     last: u64,
     page: VecDeque<EventRecord>,
     catching_up: bool,
+    /// A live event was given since the journal was read to its end.
+    is_live: bool,
     is_reset: bool,
     shutdown: CancellationToken,
     _place: OwnedSemaphorePermit,
@@ -258,8 +261,11 @@ impl Feed {
                 Ok(event) if event.seq <= self.last || !fits(&self.query, &event) => {}
                 Ok(event) => {
                     self.last = event.seq;
+                    self.is_live = true;
                     return Some(numbered(&event));
                 }
+                // So much was new while it read the past: that is in the journal, too.
+                Err(RecvError::Lagged(_)) if !self.is_live => self.catching_up = true,
                 Err(RecvError::Lagged(missed)) => {
                     self.history.tally().count_lagged(missed);
                     return Some(

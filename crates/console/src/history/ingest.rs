@@ -88,7 +88,7 @@ impl Ingest {
         }
     }
 
-    /// Works until the asking end is gone.
+    /// Works until it is told to stop, or the asking end is gone.
     pub(super) fn run(mut self) {
         loop {
             let pause = match self.turn() {
@@ -98,6 +98,9 @@ impl Ingest {
                     TROUBLE_PAUSE
                 }
             };
+            if self.shared.stopping.load(Ordering::Acquire) {
+                return;
+            }
             match self.nudged.recv_timeout(pause) {
                 Ok(()) => self.looks = 0,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -141,7 +144,7 @@ impl Ingest {
         let last = journal.last_seq().map_err(|error| chain(&error))?;
         let follower = Follower::open(&places.events, positions).map_err(|error| chain(&error))?;
         self.shared.tally.last_seq.store(last, Ordering::Relaxed);
-        self.shared.generation.fetch_add(1, Ordering::Release);
+        self.shared.count_opened();
         for finding in &findings {
             self.note_finding(finding);
         }
@@ -213,6 +216,7 @@ impl Ingest {
             });
         }
         self.shared.tally.set_trouble(Some(trouble));
+        self.shared.opened.notify_all();
     }
 
     fn note_finding(&self, finding: &Finding) {

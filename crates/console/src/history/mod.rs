@@ -17,9 +17,10 @@ use crate::link::Pushed;
 use control::{EventRecord, Severity};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// Events a slow client may be behind before it is told that it missed some.
@@ -30,6 +31,10 @@ pub(crate) const QUESTIONS_MAX: usize = 32;
 
 /// Notes of the ingest thread waiting to be handed to the root.
 const NOTES_MAX: usize = 64;
+
+/// How long a question waits for the journal to be opened. A damaged one is checked first, which
+/// takes as long as reading it.
+const OPEN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Why a question has no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -130,15 +135,52 @@ pub(crate) struct Shared {
     pub(crate) places: Places,
     pub(crate) tally: Arc<Tally>,
     pub(crate) live: broadcast::Sender<Arc<EventRecord>>,
-    /// Raised when the database file has been opened anew: readers must do so, too.
-    generation: AtomicU64,
+    /// How often the database file was opened by its writer: readers must open it anew, too, and
+    /// must not open it before the first time.
+    generation: Mutex<u64>,
+    /// The ingest thread is to end.
+    stopping: AtomicBool,
+    /// Told when `generation` or the trouble has changed.
+    opened: Condvar,
     /// The newest number the root has pushed, by source: the files must come to hold it.
     wanted: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Shared {
+    /// The writer has opened the database.
+    fn count_opened(&self) {
+        *self.generation.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.opened.notify_all();
+    }
+
+    /// Which opening of the database is the present one. Waits for the first, but not while there
+    /// is trouble with it.
+    fn wait_until_open(&self) -> Result<u64, HistoryError> {
+        let generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = |generation: &mut u64| *generation == 0 && self.tally.trouble().is_none();
+        let (generation, _) = self
+            .opened
+            .wait_timeout_while(generation, OPEN_DEADLINE, missing)
+            .unwrap_or_else(PoisonError::into_inner);
+        if 0 < *generation {
+            return Ok(*generation);
+        }
+        let why = self.tally.trouble().unwrap_or_else(|| "it is still being opened".to_owned());
+        Err(HistoryError::Unavailable(why))
+    }
 }
 
 struct Question {
     query: journal::Query,
     answer: oneshot::Sender<Result<Vec<EventRecord>, HistoryError>>,
+}
+
+/// What the threads give back.
+pub(crate) struct Behind {
+    /// What is to be recorded.
+    pub(crate) notes: mpsc::Receiver<Note>,
+    /// The journal is closed.
+    pub(crate) finished: oneshot::Receiver<()>,
 }
 
 /// The asking end; cheap to clone.
@@ -151,8 +193,8 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Starts both threads. The receiver gives what is to be recorded.
-    pub(crate) fn start(places: Places) -> std::io::Result<(Self, mpsc::Receiver<Note>)> {
+    /// Starts both threads.
+    pub(crate) fn start(places: Places) -> std::io::Result<(Self, Behind)> {
         let (notes, noted) = mpsc::channel(NOTES_MAX);
         let (questions, asked) = sync_channel(QUESTIONS_MAX);
         // One nudge that waits says as much as many.
@@ -161,15 +203,28 @@ impl History {
             places,
             tally: Arc::default(),
             live: broadcast::Sender::new(LIVE_EVENTS_MAX),
-            generation: AtomicU64::new(0),
+            generation: Mutex::default(),
+            opened: Condvar::new(),
+            stopping: AtomicBool::new(false),
             wanted: Mutex::default(),
         });
         let ingest = ingest::Ingest::new(Arc::clone(&shared), nudged, notes);
-        std::thread::Builder::new().name("journal".into()).spawn(move || ingest.run())?;
+        let (finish, finished) = oneshot::channel();
+        std::thread::Builder::new().name("journal".into()).spawn(move || {
+            ingest.run();
+            // Nobody waits for it when the console ends in a hurry.
+            let _ = finish.send(());
+        })?;
         let reader = questions::Reader::new(Arc::clone(&shared), asked);
         std::thread::Builder::new().name("journal-query".into()).spawn(move || reader.run())?;
         let changes = Arc::new(watch::Sender::new(0));
-        Ok((Self { shared, questions, nudges, changes }, noted))
+        Ok((Self { shared, questions, nudges, changes }, Behind { notes: noted, finished }))
+    }
+
+    /// Has the ingest thread finish its turn, close the journal and end.
+    pub(crate) fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        let _ = self.nudges.try_send(());
     }
 
     /// Asks the journal.

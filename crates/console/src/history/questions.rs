@@ -3,7 +3,6 @@
 use super::{HistoryError, Question, Shared};
 use journal::Journal;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
 /// See the module's head.
@@ -35,7 +34,7 @@ impl Reader {
         &mut self,
         query: &journal::Query,
     ) -> Result<Vec<control::EventRecord>, HistoryError> {
-        let generation = self.shared.generation.load(Ordering::Acquire);
+        let generation = self.shared.wait_until_open()?;
         if self.open.as_ref().is_some_and(|(_, of)| *of != generation) {
             self.open = None;
         }

@@ -1,25 +1,20 @@
 //! Who may do what, by which door.
 
-use crate::house::{House, STRANGER, closed, open, token};
+use crate::house::{House, STRANGER, closed, curl_as, open, token};
 use config::{ApiSettings, Principal, TlsFiles};
 use control::{Request, Role};
-
-fn by_socket<'a>(socket: &'a str, path: &'a str) -> Vec<&'a str> {
-    vec!["--unix-socket", socket, path]
-}
 
 /// What a stranger is answered: on the Unix socket and on the web console's door alike.
 fn check(house: &House, arguments: &[&str], path: &str, expect: u16) {
     let socket = house.socket().display().to_string();
-    let mut unix = by_socket(&socket, "");
     let url = format!("http://localhost{path}");
-    unix[2] = &url;
+    let mut unix = vec!["--unix-socket", &socket, &url];
     unix.extend(arguments);
-    assert_eq!(house.curl_as(STRANGER, &unix).0, expect, "unix {path} {arguments:?}");
+    assert_eq!(curl_as(STRANGER, &unix).0, expect, "unix {path} {arguments:?}");
     let url = format!("http://{}{path}", house.web);
     let mut web = vec![url.as_str()];
     web.extend(arguments);
-    assert_eq!(house.curl_as(STRANGER, &web).0, expect, "web {path} {arguments:?}");
+    assert_eq!(curl_as(STRANGER, &web).0, expect, "web {path} {arguments:?}");
 }
 
 #[test]
@@ -41,7 +36,7 @@ fn root_may_act_by_either_door_and_a_stranger_may_not_even_look() {
 #[test]
 fn a_refusal_says_who_was_seen_and_what_would_help() {
     let house = closed();
-    let (status, page) = house.curl_as(STRANGER, &[&format!("http://{}/", house.web)]);
+    let (status, page) = curl_as(STRANGER, &[&format!("http://{}/", house.web)]);
     assert_eq!(status, 403);
     assert!(page.contains("uid 65534") && page.contains("viewers"), "{page}");
 }
@@ -108,15 +103,15 @@ fn over_tcp_there_is_nothing_without_a_token_and_nothing_in_the_clear() {
     let house = open(ApiSettings { tokens, ..ApiSettings::default() }, Some(files));
     let url = format!("https://localhost:{}/api/v1/status", house.remote.port());
 
-    let bare = house.curl_as(0, &["--cacert", &authority, &url]);
+    let bare = curl_as(0, &["--cacert", &authority, &url]);
     assert_eq!(bare.0, 401, "{bare:?}");
     assert!(bare.1.contains("Authorization: Bearer"), "{bare:?}");
     let good = ["--cacert", &authority, "-H", "Authorization: Bearer act-token", &url];
-    let good = house.curl_as(0, &good);
+    let good = curl_as(0, &good);
     assert_eq!(good.0, 200, "{good:?}");
     // Not in the clear, and not with a certificate that nobody trusts.
-    assert_eq!(house.curl_as(0, &[&url.replace("https", "http")]).0, 0);
-    assert_eq!(house.curl_as(0, &[&url]).0, 0);
+    assert_eq!(curl_as(0, &[&url.replace("https", "http")]).0, 0);
+    assert_eq!(curl_as(0, &[&url]).0, 0);
 }
 
 #[test]

@@ -53,6 +53,7 @@ pub(crate) fn open_in(dir: TempDir, api: ApiSettings, files: Option<TlsFiles>) -
     let (near, far) = UnixStream::pair().unwrap();
     let root = Root::start(far, &dir.path().join("events"), &log);
     let socket = dir.path().join("api.sock");
+    let _ = std::fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket).unwrap();
     open_to_all(&socket, 0o666);
     let http = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -144,7 +145,7 @@ impl House {
     pub(crate) fn ask_raw(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        let extra: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let extra = lines(headers);
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{extra}\r\n"
         );
@@ -165,7 +166,7 @@ impl House {
     pub(crate) fn stream(&self, path: &str, headers: &[&str]) -> Events {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        let extra: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let extra = lines(headers);
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n{extra}\r\n").unwrap();
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
@@ -177,19 +178,19 @@ impl House {
         }
         Events { reader }
     }
+}
 
-    /// curl as another user. Returns the status and the body.
-    pub(crate) fn curl_as(&self, uid: u32, arguments: &[&str]) -> (u16, String) {
-        let output = Command::new("setpriv")
-            .args(["--reuid", &uid.to_string(), "--regid", &uid.to_string(), "--clear-groups"])
-            .args(["curl", "--silent", "--max-time", "10", "--write-out", "\n%{http_code}"])
-            .args(arguments)
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let (body, status) = text.rsplit_once('\n').unwrap();
-        (status.parse().unwrap(), body.to_owned())
-    }
+/// curl as another user. Returns the status and the body.
+pub(crate) fn curl_as(uid: u32, arguments: &[&str]) -> (u16, String) {
+    let output = Command::new("setpriv")
+        .args(["--reuid", &uid.to_string(), "--regid", &uid.to_string(), "--clear-groups"])
+        .args(["curl", "--silent", "--max-time", "10", "--write-out", "\n%{http_code}"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (body, status) = text.rsplit_once('\n').unwrap();
+    (status.parse().unwrap(), body.to_owned())
 }
 
 impl Drop for House {
@@ -224,6 +225,10 @@ impl Answer {
     }
 }
 
+fn lines(headers: &[&str]) -> String {
+    headers.iter().flat_map(|header| [*header, "\r\n"]).collect()
+}
+
 fn exchange(
     mut stream: impl Read + Write,
     method: &str,
@@ -232,7 +237,7 @@ fn exchange(
     headers: &[&str],
     body: &str,
 ) -> Answer {
-    let extra: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let extra = lines(headers);
     let length = if body.is_empty() && method == "GET" {
         String::new()
     } else {
@@ -248,7 +253,10 @@ fn exchange(
 
 pub(crate) fn read_answer(mut stream: impl Read) -> Answer {
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).unwrap();
+    if let Err(error) = stream.read_to_end(&mut bytes) {
+        // A client that was still sending when it was answered sees this after the answer.
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "after {bytes:?}");
+    }
     let text = String::from_utf8(bytes).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
