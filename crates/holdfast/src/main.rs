@@ -5,6 +5,7 @@
 
 mod cli;
 mod demo;
+mod paths;
 mod root;
 
 use clap::Parser;

@@ -35,11 +35,23 @@ pub(crate) struct Cli {
 #[derive(Args, Debug, Clone, Default)]
 pub(crate) struct Global {
     /// Control socket of the daemon [default: `control.sock` in the configuration's `run_dir`]
-    #[arg(long, global = true, value_name = "PATH", env = "HOLDFAST_SOCKET")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "HOLDFAST_SOCKET",
+        hide_env_values = true
+    )]
     #[arg(help_heading = "Global options")]
     pub(crate) socket: Option<PathBuf>,
     /// Configuration file [default: /etc/holdfast/holdfast.toml, or the user's own]
-    #[arg(long, global = true, value_name = "PATH", env = "HOLDFAST_CONFIG")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "HOLDFAST_CONFIG",
+        hide_env_values = true
+    )]
     #[arg(help_heading = "Global options")]
     pub(crate) config: Option<PathBuf>,
     /// Print JSON of a documented shape instead of text
@@ -157,7 +169,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PATH", requires = "daemon")]
     pub(crate) log_file: Option<PathBuf>,
     /// What to log of ourselves: error, warn, info, debug, or a filter such as `root=debug`
-    #[arg(long, value_name = "FILTER", env = "HOLDFAST_LOG", default_value = "info")]
+    #[arg(long, value_name = "FILTER", env = "HOLDFAST_LOG", hide_env_values = true)]
+    #[arg(default_value = "info")]
     pub(crate) log_level: String,
 }
 
@@ -508,4 +521,72 @@ fn size(text: &str) -> Result<u64, String> {
 fn signal(text: &str) -> Result<i32, String> {
     sys::process::signal_number(text)
         .ok_or_else(|| format!("`{text}` is no signal; write a name such as HUP, or 1 to 64"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn with_all_below(command: &clap::Command, found: &mut Vec<clap::Command>) {
+        found.push(command.clone());
+        let shown = |below: &&clap::Command| below.get_name() != "help" && !below.is_hide_set();
+        command.get_subcommands().filter(shown).for_each(|below| with_all_below(below, found));
+    }
+
+    fn all() -> Vec<clap::Command> {
+        let mut root = Cli::command().term_width(90);
+        root.build();
+        let mut found = Vec::new();
+        with_all_below(&root, &mut found);
+        found
+    }
+
+    #[test]
+    fn the_definitions_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_every_command_is_as_reviewed() {
+        let pages: Vec<String> = all()
+            .into_iter()
+            .map(|mut command| {
+                // The global options are the same everywhere: once, with the first page, is enough.
+                let page = command.render_long_help().to_string();
+                let own = if command.get_name() == "holdfast" {
+                    page
+                } else {
+                    let (own, rest) = page.split_once("Global options:").unwrap();
+                    let (_, example) = rest.split_once("[default: auto]").unwrap();
+                    format!("{own}(global options){example}")
+                };
+                format!("$ {} --help\n{own}", command.get_bin_name().unwrap_or("holdfast"))
+            })
+            .collect();
+        insta::assert_snapshot!(pages.join("\n========\n"));
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_an_example() {
+        for command in all() {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains("Example"), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn what_is_typed_wrongly_is_refused_with_what_would_be_right() {
+        for (line, expect) in [
+            ("holdfast demo --for 30", "has no unit"),
+            ("holdfast service signal NONSENSE web", "is no signal"),
+            ("holdfast events --limit 0", "1..=10000"),
+            ("holdfast stat", "similar subcommand"),
+            ("holdfast service stop", "<NAME>"),
+        ] {
+            let refused = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(refused.exit_code(), 2, "{line}");
+            assert!(refused.to_string().contains(expect), "{line}: {refused}");
+        }
+    }
 }

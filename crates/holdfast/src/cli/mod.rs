@@ -5,7 +5,9 @@
 
 pub(crate) mod args;
 pub(crate) mod client;
+mod configuration;
 mod daemon;
+mod doctor;
 mod events;
 pub(crate) mod failure;
 mod generate;
@@ -63,7 +65,8 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Code, Failure> {
         Command::Token(args) => token::run(output, &args),
         Command::Completions(args) => generate::completions(output, &args),
         Command::Man(args) => generate::man(output, &args),
-        other => Err(Failure::usage(format!("not in this version: {other:?}"))),
+        Command::Config { action } => configuration::run(output, &global, action),
+        Command::Doctor => doctor::run(output, &global),
     }
 }
 

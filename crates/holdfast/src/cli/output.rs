@@ -58,6 +58,11 @@ impl Paint {
         Self { color }
     }
 
+    /// Whether colours are used.
+    pub(crate) const fn is_colored(self) -> bool {
+        self.color
+    }
+
     /// The text in a tone.
     pub(crate) fn tone(self, tone: Tone, text: &str) -> String {
         let code = match tone {
