@@ -35,7 +35,7 @@ use history::{Behind, History, Note};
 use link::RootLink;
 use listen::{House, RemoteDoor, UnixDoor, WebDoor, keep_door};
 use samples::SampleBook;
-use snapshots::Snapshots;
+use snapshots::{Pulse, Snapshots};
 use status::Pictures;
 use std::io;
 use std::net::TcpListener;
@@ -88,6 +88,7 @@ pub(crate) struct App {
     pub(crate) config: config::Config,
     pub(crate) root: RootLink,
     pub(crate) snapshots: Snapshots,
+    pub(crate) pulse: Pulse,
     pub(crate) history: History,
     pub(crate) samples: SampleBook,
     pub(crate) streams: streams::Streams,
@@ -114,6 +115,7 @@ pub async fn serve(setup: Setup, shutdown: CancellationToken) -> Result<(), Serv
     let root = RootLink::start(root, &mut tasks, shutdown.clone(), history.clone());
     let app = Arc::new(App {
         snapshots: Snapshots::start(root.clone(), &mut tasks),
+        pulse: Pulse::feel(root.clone(), &mut tasks),
         samples: SampleBook::new(),
         streams: streams::Streams::new(),
         counters: counters::Counters::default(),
