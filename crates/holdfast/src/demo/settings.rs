@@ -54,7 +54,7 @@ sample_interval = "2s"
 [defaults]
 env = {{ {MARK} = {mark} }}
 directory = {mark}
-restart = {{ when = "always", delay = "100ms", delay_max = "2s", budget = 50, within = "60s" }}
+restart = {{ when = "always", delay = "100ms", delay_max = "2s", budget = 20, within = "60s" }}
 
 [service.web]
 description = "HTTP server on a socket that holdfast keeps open: a restart refuses nobody"
@@ -101,4 +101,26 @@ log = {{ size = "256MiB", keep = 1, compress = false }}
         pid_file = file("forker.pid"),
         broken = file(BROKEN),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demos_configuration_has_neither_faults_nor_warnings() {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let dir = Path::new("/tmp/holdfast \"demo\"");
+        let binary = Path::new("/usr/bin/holdfast");
+        let (console, web, store) = (address(1), address(2), address(3));
+        let toml = render(&Settings { dir, binary, console, web, store });
+        let context = crate::paths::machine_context(None);
+        let loaded = config::parse(vec![("demo.toml".into(), toml)], &context);
+        assert!(loaded.diagnostics.is_empty(), "{}", loaded.diagnostics.render(false));
+        let services = loaded.config.unwrap().services;
+        for name in SERVICES {
+            assert!(services.contains_key(&name.parse().unwrap()), "{name}");
+        }
+        assert_eq!(services.len(), SERVICES.len());
+    }
 }
