@@ -56,12 +56,13 @@ fn principal(node: Node<'_>, faults: &mut Faults<'_>) -> Option<Principal> {
         _ => None,
     };
     if found.is_none() {
-        let help = match crate::service::is_account(text) {
-            true => format!("write \"user:{text}\" or \"group:{text}\""),
-            false => "write \"user:NAME\", \"group:NAME\" or \"everyone\"".to_owned(),
+        let help = if crate::service::is_account(text) {
+            format!("write \"user:{text}\" or \"group:{text}\"")
+        } else {
+            "write \"user:NAME\", \"group:NAME\" or \"everyone\"".to_owned()
         };
         faults.push(
-            Fault::error("bad-principal", format!("{} is nobody", quoted(text)))
+            Fault::error("bad-principal", format!("{} names nobody", quoted(text)))
                 .at(node.spot, "neither user, group nor everyone")
                 .help(help),
         );
@@ -130,7 +131,7 @@ fn read_tokens(
         Some(read_token(item, faults))
     });
     for (token, spot) in read.into_iter().flatten().flatten() {
-        let hash: String = token.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex(&token.sha256);
         for (what, key) in [("name", format!("name {}", token.name)), ("hash", hash)] {
             match first.get(&key) {
                 Some(earlier) => faults.push(
@@ -175,6 +176,12 @@ fn read_token(node: Node<'_>, faults: &mut Faults<'_>) -> Option<(Token, Spot)> 
         }
     }
     Some((Token { name: name?, sha256: sha256?, may_act }, token.value_spot("name")))
+}
+
+/// As hexadecimal digits.
+pub(crate) fn hex(hash: &[u8; 32]) -> String {
+    let digits = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
 }
 
 fn sha256(node: Node<'_>, faults: &mut Faults<'_>) -> Option<[u8; 32]> {

@@ -16,6 +16,7 @@ use crate::syntax;
 use crate::table::{Entry, Node, Table, entries_of};
 use crate::value::wrong_type;
 use base::ServiceName;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use toml::Spanned;
@@ -40,9 +41,16 @@ pub(crate) fn assemble(
     context: &Context,
 ) -> (Option<Config>, Diagnostics) {
     let mut faults = Faults::new(sources);
-    early.into_iter().for_each(|fault| faults.push(fault));
-    let tables: Vec<(FileId, Spanned<DeTable<'_>>)> =
-        sources.ids().map(|file| (file, syntax::parse(file, &mut faults))).collect();
+    for fault in early {
+        faults.push(fault);
+    }
+    let mended: Vec<Cow<'_, str>> =
+        sources.ids().map(|file| syntax::mend(file, &mut faults)).collect();
+    let tables: Vec<(FileId, Spanned<DeTable<'_>>)> = sources
+        .ids()
+        .zip(&mended)
+        .map(|(file, text)| (file, syntax::parse(file, text, &mut faults)))
+        .collect();
     let mut sections = collect(&tables, &mut faults);
 
     let mut own = |name| sections.settings.remove(name).unwrap_or_else(|| no_section(name));
@@ -115,23 +123,16 @@ fn collect_section<'a>(
         sections.services.extend(entries_of(file, table));
         return;
     }
-    match sections.settings.get_mut(section) {
-        Some(earlier) => {
-            // Tokens add up: a deployment may drop a file of its own with one.
-            let rest: BTreeMap<&str, Entry<'a>> = entries_of(file, table).collect();
-            sections.token_lists.extend(token_list(section, &rest));
-            earlier.merge(rest, section == "api", faults);
-        }
-        None => {
-            let title = match section {
-                "defaults" => "`[defaults]`".to_owned(),
-                section => format!("[{section}]"),
-            };
-            let table = Table::new(title, entry.key, table);
-            sections.token_lists.extend(token_list(section, &table.entries));
-            sections.settings.insert(section, table);
-        }
+    if let Some(earlier) = sections.settings.get_mut(section) {
+        // Tokens add up: a deployment may drop a file of its own with one.
+        let rest: BTreeMap<&str, Entry<'a>> = entries_of(file, table).collect();
+        sections.token_lists.extend(token_list(section, &rest));
+        earlier.merge(rest, section == "api", faults);
+        return;
     }
+    let table = Table::new(format!("[{section}]"), entry.key, table);
+    sections.token_lists.extend(token_list(section, &table.entries));
+    sections.settings.insert(section, table);
 }
 
 fn token_list<'a>(section: &str, entries: &BTreeMap<&str, Entry<'a>>) -> Option<Node<'a>> {
@@ -217,21 +218,16 @@ fn read_services<'a>(
 }
 
 fn service_name(text: &str, entry: Entry<'_>, faults: &mut Faults<'_>) -> Option<ServiceName> {
-    match text.parse() {
-        Ok(name) => Some(name),
-        Err(error) => {
-            let error: base::NameError = error;
-            faults.push(
-                Fault::error(
-                    "bad-name",
-                    format!("{} can't be the name of a service", quoted(text)),
-                )
-                .at(entry.key, error.to_string())
-                .help("choose a name such as `web`, `db-1` or `mail.out`"),
-            );
-            None
-        }
-    }
+    let error: base::NameError = match text.parse() {
+        Ok(name) => return Some(name),
+        Err(error) => error,
+    };
+    faults.push(
+        Fault::error("bad-name", format!("{} can't be the name of a service", quoted(text)))
+            .at(entry.key, error.to_string())
+            .help("choose a name such as `web`, `db-1` or `mail.out`"),
+    );
+    None
 }
 
 fn table_of<'a>(entry: Entry<'a>, faults: &mut Faults<'_>) -> Option<&'a DeTable<'a>> {

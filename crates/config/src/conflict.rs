@@ -131,15 +131,17 @@ fn report_collision(a: &Claim, b: &Claim, faults: &mut Faults<'_>) {
     let port = a.first.max(b.first);
     let unknown = a.protocol == Protocol::Unknown || b.protocol == Protocol::Unknown;
     let (owner, other) = (&later.owner, &earlier.owner);
-    let message = match owner == other {
-        true => format!("{owner} listens on port {port} twice"),
-        false => format!("{owner} and {other} both want port {port}"),
+    let message = if owner == other {
+        format!("{owner} listens on port {port} twice")
+    } else {
+        format!("{owner} and {other} both want port {port}")
     };
-    let fault = match unknown {
-        true => Fault::warning("port-overlap", message)
-            .help("fine if they listen on different addresses; else choose other ports"),
-        false => Fault::error("duplicate-address", message)
-            .help("only one of them can listen there: choose another address or port"),
+    let fault = if unknown {
+        Fault::warning("port-overlap", message)
+            .help("fine if they listen on different addresses; else choose other ports")
+    } else {
+        Fault::error("duplicate-address", message)
+            .help("only one of them can listen there: choose another address or port")
     };
     let fault = fault.at(spot, format!("port {port} is taken by {other}"));
     faults.push(match earlier.spot {

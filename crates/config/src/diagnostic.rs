@@ -219,8 +219,9 @@ impl Fault {
         self
     }
 
-    fn order(&self) -> (Option<Spot>, Severity, &'static str) {
-        (self.spot.as_ref().map(|(spot, _)| *spot), self.severity, self.code)
+    fn order(&self) -> (Option<Spot>, Option<PathBuf>, Severity, &'static str) {
+        let spot = self.spot.as_ref().map(|(spot, _)| *spot);
+        (spot, self.file.clone(), self.severity, self.code)
     }
 
     fn resolve(self, sources: &Sources) -> Diagnostic {
@@ -274,6 +275,11 @@ impl<'s> Faults<'s> {
         self.broken_lines.insert((spot.file, self.sources.line_of(spot.file, spot.start)))
     }
 
+    /// How many lines are broken, in all files.
+    pub(crate) fn broken_lines(&self) -> usize {
+        self.broken_lines.len()
+    }
+
     /// Everything that was found, in order. Faults of a shared default that show up once for each
     /// service that uses it are said once.
     pub(crate) fn into_diagnostics(self) -> Diagnostics {
@@ -290,7 +296,7 @@ impl<'s> Faults<'s> {
             }
             (None, _) => true,
         });
-        list.sort_by_key(Fault::order);
+        list.sort_by_cached_key(Fault::order);
         let mut kept: Vec<Fault> = Vec::with_capacity(list.len().min(DIAGNOSTICS_MAX));
         let mut left_out = 0;
         for fault in list {

@@ -146,8 +146,8 @@ fn walk_back<'d>(
 fn report_cycle(cycle: &[(&ServiceName, &Reference)], faults: &mut Faults<'_>) {
     let Some((first, first_edge)) = cycle.first() else { return };
     let path: Vec<String> = cycle.iter().map(|(from, _)| format!("`{from}`")).collect();
-    let mut message = format!("services wait for each other: {}", path.join(" → "));
-    message.push_str(&format!(" → `{first}`"));
+    let path = path.join(" → ");
+    let message = format!("services wait for each other: {path} → `{first}`");
     let label = |from: &ServiceName, edge: &Reference| {
         format!("`{from}` waits for `{}` ({})", edge.to, edge.relation.as_str())
     };

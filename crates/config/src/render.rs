@@ -43,47 +43,45 @@ pub(crate) fn render(diagnostics: &Diagnostics, color: bool) -> String {
         return String::new();
     }
     let paint = if color { &COLORED } else { &PLAIN };
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for diagnostic in diagnostics.iter() {
-        render_one(&mut text, diagnostic, paint);
-        text.push('\n');
+        render_one(&mut lines, diagnostic, paint);
+        lines.push(String::new());
     }
-    text.push_str(&diagnostics.summary());
-    text.push('\n');
-    text
+    lines.push(diagnostics.summary());
+    lines.push(String::new());
+    lines.join("\n")
 }
 
-fn render_one(text: &mut String, diagnostic: &Diagnostic, paint: &Paint) {
+fn render_one(lines: &mut Vec<String>, diagnostic: &Diagnostic, paint: &Paint) {
     let Paint { margin, bold, off, .. } = paint;
     let accent = match diagnostic.severity {
         Severity::Error => paint.severity_error,
         Severity::Warning => paint.severity_warning,
     };
     let (word, code) = (diagnostic.severity.as_str(), diagnostic.code);
-    text.push_str(&format!("{accent}{word}[{code}]{off}{bold}: {}{off}\n", diagnostic.message));
+    lines.push(format!("{accent}{word}[{code}]{off}{bold}: {}{off}", diagnostic.message));
 
     let labels = || diagnostic.place.iter().chain(&diagnostic.related);
     let gutter = labels().map(|label| label.line).max().unwrap_or(1).to_string().len();
-    let bar = format!("{:gutter$} {margin}|{off}\n", "");
+    let pad = " ".repeat(gutter);
     match (&diagnostic.place, &diagnostic.file) {
         (Some(label), _) => {
-            text.push_str(&format!("{:gutter$}{margin}-->{off} {}\n", "", position(label)));
-            snippet(text, label, gutter, '^', accent, paint);
+            lines.push(format!("{pad}{margin}-->{off} {}", position(label)));
+            snippet(lines, label, gutter, ('^', accent), paint);
         }
-        (None, Some(file)) => {
-            text.push_str(&format!("{:gutter$}{margin}-->{off} {}\n", "", shown(file)));
-        }
+        (None, Some(file)) => lines.push(format!("{pad}{margin}-->{off} {}", shown(file))),
         (None, None) => {}
     }
     for label in &diagnostic.related {
-        text.push_str(&format!("{:gutter$}{margin}:::{off} {}\n", "", position(label)));
-        snippet(text, label, gutter, '-', paint.margin, paint);
+        lines.push(format!("{pad}{margin}:::{off} {}", position(label)));
+        snippet(lines, label, gutter, ('-', paint.margin), paint);
     }
     if let Some(help) = &diagnostic.help {
         if diagnostic.place.is_some() {
-            text.push_str(&bar);
+            lines.push(format!("{pad} {margin}|{off}"));
         }
-        text.push_str(&format!("{:gutter$} {margin}={off} {bold}help{off}: {help}\n", ""));
+        lines.push(format!("{pad} {margin}={off} {bold}help{off}: {help}"));
     }
 }
 
@@ -95,20 +93,18 @@ fn shown(path: &Path) -> String {
     printable(&path.to_string_lossy())
 }
 
-/// The line and its underline.
-fn snippet(text: &mut String, label: &Label, gutter: usize, under: char, ink: &str, p: &Paint) {
+/// The line and its underline, drawn with a character in a colour.
+fn snippet(lines: &mut Vec<String>, label: &Label, gutter: usize, pen: (char, &str), p: &Paint) {
     let (margin, off) = (p.margin, p.off);
     let (line, lead, width) = window(label);
-    text.push_str(&format!("{:gutter$} {margin}|{off}\n", ""));
+    let pad = " ".repeat(gutter);
     let number = format!("{:>gutter$}", label.line);
-    text.push_str(format!("{margin}{number} |{off} {line}").trim_end());
-    text.push('\n');
-    let marks: String = std::iter::repeat_n(under, width).collect();
+    lines.push(format!("{pad} {margin}|{off}"));
+    lines.push(format!("{margin}{number} |{off} {line}").trim_end().to_owned());
+    let (mark, ink) = pen;
+    let (lead, marks) = (" ".repeat(lead), mark.to_string().repeat(width));
     let remark = if label.text.is_empty() { String::new() } else { format!(" {}", label.text) };
-    text.push_str(&format!(
-        "{:gutter$} {margin}|{off} {:lead$}{ink}{marks}{remark}{off}\n",
-        "", ""
-    ));
+    lines.push(format!("{pad} {margin}|{off} {lead}{ink}{marks}{remark}{off}"));
 }
 
 /// The visible part of the line with tabs as spaces; where the underline begins; its length.

@@ -56,7 +56,9 @@ impl Text {
     }
 
     fn put(&mut self, key: &str, value: impl Into<Value>) {
-        self.done.push_str(&format!("{key} = {}\n", value.into()));
+        for piece in [key, " = ", &value.into().to_string(), "\n"] {
+            self.done.push_str(piece);
+        }
     }
 }
 
@@ -75,8 +77,7 @@ fn show_api(text: &mut Text, api: &ApiSettings) {
     for token in &api.tokens {
         text.header("[[api.token]]");
         text.put("name", token.name.as_str());
-        let hex: String = token.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-        text.put("sha256", hex);
+        text.put("sha256", crate::api::hex(&token.sha256));
         text.put("role", if token.may_act { "act" } else { "read" });
     }
 }
@@ -150,7 +151,7 @@ fn show_process(text: &mut Text, process: &ProcessSpec) {
     text.put("oom_score_adjust", i64::from(process.oom_score_adjust));
     text.put("no_new_privileges", process.no_new_privileges);
     let env = process.env.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str())));
-    text.put("env", Table::from_iter(env));
+    text.put("env", env.collect::<Table>());
     let files = process.env_files.iter().map(|(file, may_be_missing)| {
         format!("{}{}", if *may_be_missing { "-" } else { "" }, path(file))
     });

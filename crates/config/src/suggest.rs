@@ -6,7 +6,7 @@
 /// Longer texts are no typing errors of a key.
 const CHARS_MAX: usize = 64;
 
-/// The sentence, if a known word is near enough: a third of the letters may differ.
+/// The sentence, if a known word is near enough: a third of the letters may differ, or its end be missing.
 pub(crate) fn did_you_mean<'k>(
     unknown: &str,
     known: impl IntoIterator<Item = &'k str>,
@@ -28,7 +28,11 @@ pub(crate) fn nearest<'k>(
         let letters: Vec<char> = word.chars().take(CHARS_MAX).map(fold).collect();
         let allowed = (typed.len().max(letters.len()) / 3).max(1);
         let away = distance(&typed, &letters);
-        if away <= allowed && away < letters.len() && best.is_none_or(|(least, _)| away < least) {
+        let begins = 3 <= typed.len() && letters.starts_with(&typed);
+        if (away <= allowed || begins)
+            && away < letters.len()
+            && best.is_none_or(|(least, _)| away < least)
+        {
             best = Some((away, word));
         }
     }
@@ -73,6 +77,7 @@ mod tests {
             ("env-file", Some("env_file")),
             ("raedy", Some("ready")),
             ("restrat", Some("restart")),
+            ("direct", Some("directory")),
             ("priority", None),
             ("", None),
             ("x", None),

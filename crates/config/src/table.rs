@@ -16,6 +16,8 @@ pub(crate) struct Node<'a> {
     pub(crate) name: &'a str,
     pub(crate) spot: Spot,
     pub(crate) value: &'a DeValue<'a>,
+    /// It is one item of a list behind the key.
+    pub(crate) is_item: bool,
 }
 
 /// One key of a table.
@@ -163,7 +165,12 @@ pub(crate) fn entries_of<'a>(
 ) -> impl Iterator<Item = (&'a str, Entry<'a>)> {
     table.iter().map(move |(key, value)| {
         let name: &'a str = key.get_ref();
-        let node = Node { name, spot: Spot::new(file, value.span()), value: value.get_ref() };
+        let node = Node {
+            name,
+            spot: Spot::new(file, value.span()),
+            value: value.get_ref(),
+            is_item: false,
+        };
         (name, Entry { key: Spot::new(file, key.span()), node })
     })
 }

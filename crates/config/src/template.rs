@@ -29,12 +29,11 @@ pub(crate) fn check(text: &str, spot: Spot, port: Port, faults: &mut Faults<'_>)
             (before, rest) = (None, &brace[2..]);
             continue;
         }
-        match word(brace) {
-            Some(word) => {
-                check_word(word, before, spot, port, faults);
-                (before, rest) = (Some('}'), &brace[word.len() + 2..]);
-            }
-            None => (before, rest) = (Some('{'), &brace[1..]),
+        if let Some(word) = word(brace) {
+            check_word(word, before, spot, port, faults);
+            (before, rest) = (Some('}'), &brace[word.len() + 2..]);
+        } else {
+            (before, rest) = (Some('{'), &brace[1..]);
         }
     }
     check_balance(text, spot, faults);
@@ -67,7 +66,6 @@ fn check_word(word: &str, before: Option<char>, spot: Spot, port: Port, faults: 
             .at(place, "not seen by a shell as a variable")
             .help(format!("write `${{{{{word}}}}}` for the variable")),
         ),
-        (true, false) => {}
         (false, true) if word == "port" && port == Port::NotSet => faults.push(
             Fault::error(
                 "template-without-port",
@@ -76,7 +74,7 @@ fn check_word(word: &str, before: Option<char>, spot: Spot, port: Port, faults: 
             .at(place, "can't be filled in")
             .help("add `port = 8000`: instance number n gets 8000 + n"),
         ),
-        (false, true) => {}
+        (true, false) | (false, true) => {}
         (false, false) => {
             let hint = did_you_mean(word, KNOWN).map_or(String::new(), |hint| hint + " ");
             faults.push(

@@ -36,8 +36,10 @@ pub(crate) fn kind_of(value: &DeValue<'_>) -> &'static str {
 /// Reports a value of the wrong kind.
 pub(crate) fn wrong_type(node: Node<'_>, takes: &str, example: &str, faults: &mut Faults<'_>) {
     let is = kind_of(node.value);
+    let whole = if node.is_item { "an item of " } else { "" };
+    let message = format!("{whole}`{}` takes {takes}, not {is}", node.name);
     faults.push(
-        Fault::error("wrong-type", format!("`{}` takes {takes}, not {is}", node.name))
+        Fault::error("wrong-type", message)
             .at(node.spot, format!("this is {is}"))
             .help(format!("write it like {example}")),
     );
@@ -46,7 +48,13 @@ pub(crate) fn wrong_type(node: Node<'_>, takes: &str, example: &str, faults: &mu
 /// Any text without a NUL character, of acceptable length.
 pub(crate) fn text<'a>(node: Node<'a>, faults: &mut Faults<'_>) -> Option<&'a str> {
     let Some(text) = node.value.as_str() else {
-        wrong_type(node, "a text", &format!("`{} = \"…\"`", node.name), faults);
+        let bare = node.value.as_integer().map_or("…", DeInteger::as_str);
+        let example = if node.is_item {
+            format!("`\"{bare}\"`, in quotes")
+        } else {
+            format!("`{} = \"{bare}\"`", node.name)
+        };
+        wrong_type(node, "a text", &example, faults);
         return None;
     };
     check_text(node.name, text, node.spot, faults)
@@ -190,12 +198,8 @@ pub(crate) fn duration_of(
     if range.contains(&duration) {
         return Some(duration);
     }
-    let (low, high) = (format_duration(*range.start()), format_duration(*range.end()));
-    faults.push(
-        Fault::error("out-of-range", format!("`{name}` can't be {}", quoted(written)))
-            .at(spot, format!("not within {low} to {high}"))
-            .help(format!("choose a duration from {low} to {high}")),
-    );
+    let limits = (format_duration(*range.start()), format_duration(*range.end()));
+    out_of_range(name, written, spot, duration < *range.start(), &limits, faults);
     None
 }
 
@@ -229,13 +233,28 @@ pub(crate) fn size(
     if range.contains(&size) {
         return Some(size);
     }
-    let (low, high) = (range.start(), range.end());
-    faults.push(
-        Fault::error("out-of-range", format!("`{}` can't be {}", node.name, quoted(written)))
-            .at(node.spot, format!("not within {low} to {high}"))
-            .help(format!("choose a size from {low} to {high}")),
-    );
+    let limits = (range.start().to_string(), range.end().to_string());
+    out_of_range(node.name, written, node.spot, size < *range.start(), &limits, faults);
     None
+}
+
+/// Reports a duration or a size that is too small or too large.
+fn out_of_range(
+    name: &str,
+    written: &str,
+    spot: Spot,
+    is_below: bool,
+    limits: &(String, String),
+    faults: &mut Faults<'_>,
+) {
+    let (low, high) = limits;
+    let (label, help) = if is_below {
+        (format!("less than {low}"), format!("choose {low} or more"))
+    } else {
+        (format!("more than {high}"), format!("choose {high} or less"))
+    };
+    let message = format!("`{name}` can't be {}", quoted(written));
+    faults.push(Fault::error("out-of-range", message).at(spot, label).help(help));
 }
 
 /// An absolute path.
@@ -359,7 +378,7 @@ pub(crate) fn list<'a, T>(
     }
     let items = array.iter().map(|item| {
         let spot = Spot::new(node.spot.file, item.span());
-        reader(Node { name: node.name, spot, value: item.get_ref() }, faults)
+        reader(Node { name: node.name, spot, value: item.get_ref(), is_item: true }, faults)
     });
     let read: Vec<Option<T>> = items.collect();
     read.into_iter().collect()
@@ -372,11 +391,9 @@ pub(crate) fn table<'a>(
     example: &str,
     faults: &mut Faults<'_>,
 ) -> Option<Table<'a>> {
-    match node.value.as_table() {
-        Some(table) => Some(Table::new(title, node.spot, table)),
-        None => {
-            wrong_type(node, "a table", example, faults);
-            None
-        }
+    let table = node.value.as_table();
+    if table.is_none() {
+        wrong_type(node, "a table", example, faults);
     }
+    table.map(|table| Table::new(title, node.spot, table))
 }

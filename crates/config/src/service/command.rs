@@ -35,7 +35,7 @@ pub(crate) fn read(
             vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()]
         }
         (Some(line), Through::Words) => split(node, line, faults)?,
-        (None, Through::Words) => arguments(node, faults)?,
+        (None, Through::Words) => arguments(node, scope, faults)?,
         (None, Through::Shell) => {
             faults.push(
                 Fault::error("shell-needs-text", "with `shell = true` the command is one text")
@@ -45,8 +45,8 @@ pub(crate) fn read(
             return None;
         }
     };
-    for argument in &argv {
-        template::check(argument, node.spot, scope.port, faults);
+    if let Some(line) = node.value.as_str() {
+        template::check(line, node.spot, scope.port, faults);
     }
     Some(argv)
 }
@@ -74,14 +74,16 @@ fn split(node: Node<'_>, line: &str, faults: &mut Faults<'_>) -> Option<Vec<Stri
     None
 }
 
-fn arguments(node: Node<'_>, faults: &mut Faults<'_>) -> Option<Vec<String>> {
+fn arguments(node: Node<'_>, scope: Scope, faults: &mut Faults<'_>) -> Option<Vec<String>> {
     if node.value.as_array().is_none() {
         let example = format!("`{} = [\"program\", \"argument\"]`", node.name);
         wrong_type(node, "a command", &example, faults);
         return None;
     }
     let read = list(node, "a command", "`[\"program\", \"argument\"]`", faults, |item, faults| {
-        text(item, faults).map(|text| (text.to_owned(), item.spot))
+        let text = text(item, faults)?;
+        template::check(text, item.spot, scope.port, faults);
+        Some((text.to_owned(), item.spot))
     })?;
     let (program, spot) = match read.first() {
         Some((program, spot)) => (program.as_str(), *spot),

@@ -83,7 +83,7 @@ pub(crate) fn rlimits(
 
 fn pair(node: Node<'_>, unit: Unit, faults: &mut Faults<'_>) -> Option<RlimitPair> {
     if node.value.as_table().is_none() {
-        let both = amount(node, unit, faults)?;
+        let both = amount(node, unit, faults)?.limit();
         return Some(RlimitPair { soft: both, hard: both });
     }
     let example = "`nofile = { soft = 1024, hard = 4096 }`";
@@ -100,7 +100,7 @@ fn pair(node: Node<'_>, unit: Unit, faults: &mut Faults<'_>) -> Option<RlimitPai
             );
         }
     }
-    let (soft, hard) = (soft?, hard?);
+    let (soft, hard) = (soft?.limit(), hard?.limit());
     if soft.unwrap_or(u64::MAX) <= hard.unwrap_or(u64::MAX) {
         return Some(RlimitPair { soft, hard });
     }
@@ -116,8 +116,24 @@ fn pair(node: Node<'_>, unit: Unit, faults: &mut Faults<'_>) -> Option<RlimitPai
     None
 }
 
-/// One limit in its resource's unit; `Some(None)` = unlimited.
-fn amount(node: Node<'_>, unit: Unit, faults: &mut Faults<'_>) -> Option<Option<u64>> {
+/// One limit in its resource's unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Amount {
+    Of(u64),
+    Unlimited,
+}
+
+impl Amount {
+    /// As specs have it: `None` = unlimited.
+    fn limit(self) -> Option<u64> {
+        match self {
+            Self::Of(amount) => Some(amount),
+            Self::Unlimited => None,
+        }
+    }
+}
+
+fn amount(node: Node<'_>, unit: Unit, faults: &mut Faults<'_>) -> Option<Amount> {
     let (takes, example) = match unit {
         Unit::Bytes => ("a size", "\"64MiB\""),
         Unit::Seconds => ("a time in whole seconds", "\"60s\""),
@@ -125,7 +141,7 @@ fn amount(node: Node<'_>, unit: Unit, faults: &mut Faults<'_>) -> Option<Option<
         Unit::Count => ("a number", "4096"),
     };
     let found = match (node.value.as_str(), node.value.as_integer(), unit) {
-        (Some("unlimited"), _, _) => return Some(None),
+        (Some("unlimited"), _, _) => return Some(Amount::Unlimited),
         (Some(text), _, Unit::Bytes) => text.parse::<ByteSize>().ok().map(|size| size.0),
         (Some(text), _, Unit::Seconds) => parse_duration(text)
             .ok()
@@ -146,7 +162,7 @@ fn amount(node: Node<'_>, unit: Unit, faults: &mut Faults<'_>) -> Option<Option<
                 .help(format!("write it like `{} = {example}`", node.name)),
         );
     }
-    found.map(Some)
+    found.map(Amount::Of)
 }
 
 /// Reads `limits`.

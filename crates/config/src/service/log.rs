@@ -15,7 +15,7 @@ const KEEP_MAX: u32 = 10_000;
 /// A smaller file is rotated all the time.
 const SIZE_MIN: ByteSize = ByteSize(4 * 1024);
 const SIZE_MAX: ByteSize = ByteSize::mib(1 << 20);
-const AGE_MIN: Duration = Duration::from_secs(60);
+const AGE_MIN: Duration = Duration::from_mins(1);
 
 const EXAMPLE: &str = "`log = { size = \"10MiB\", keep = 5 }`";
 

@@ -32,7 +32,7 @@ use supervisor::{Kind, ServiceSpec};
 pub(crate) const INSTANCES_MAX: u16 = 1_000;
 
 const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_hours(24);
 
 /// Which of the three lists a reference stands in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,13 +113,14 @@ pub(crate) fn read_service(
         duration(node, Duration::from_millis(10)..=DAY, faults)
     });
     let watchdog = table.read("watchdog", None, faults, |node, faults| {
-        off_or(node, faults, |node, faults| {
-            duration(node, Duration::from_millis(100)..=DAY, faults)
-        })
+        let period =
+            (!is_off(node)).then(|| duration(node, Duration::from_millis(100)..=DAY, faults));
+        period.map_or(Some(None), |period| period.map(Some))
     });
     let stop = stop::read_stop(table, scope, faults);
     let reload = table.read("reload", None, faults, |node, faults| {
-        off_or(node, faults, |node, faults| stop::read_action(node, scope, faults))
+        let action = (!is_off(node)).then(|| stop::read_action(node, scope, faults));
+        action.map_or(Some(None), |action| action.map(Some))
     });
     let restart = restart::read(table, &kind, faults);
     let log = log::read(table, scope, faults);
@@ -146,23 +147,16 @@ pub(crate) fn read_service(
     if !table.is_partial {
         rules::check(&spec, table, faults);
     }
-    if !table.sound(&["instances", "port", "sockets"]) {
+    if !table.sound(&["instances"]) {
         bindings.clear();
     }
     let (spot, stop_spot) = (table.spot, table.value_spot("stop"));
     Draft { spec, spot, references, bindings, log_spot, stop_spot }
 }
 
-/// `"off"`, or what the reader reads.
-fn off_or<'a, T>(
-    node: Node<'a>,
-    faults: &mut Faults<'_>,
-    reader: impl FnOnce(Node<'a>, &mut Faults<'_>) -> Option<T>,
-) -> Option<Option<T>> {
-    match node.value.as_str() {
-        Some("off") => Some(None),
-        _ => reader(node, faults).map(Some),
-    }
+/// Whether a key is switched off, which is stronger than a default.
+fn is_off(node: Node<'_>) -> bool {
+    node.value.as_str() == Some("off")
 }
 
 fn read_kind(table: &mut Table<'_>, faults: &mut Faults<'_>) -> Kind {
@@ -205,14 +199,17 @@ fn read_references(
 ) -> BTreeSet<ServiceName> {
     let key = relation.as_str();
     let example = format!("`{key} = [\"database\"]`");
-    let found = table.read(key, Vec::new(), faults, |node, faults| {
-        list(node, "a list of services", &example, faults, |item, faults| {
-            read_reference(relation, own, item, faults)
-        })
+    // A faulty item hides no other: each good one is kept when it is read.
+    let from = references.len();
+    table.read(key, (), faults, |node, faults| {
+        let read = list(node, "a list of services", &example, faults, |item, faults| {
+            let reference = read_reference(relation, own, item, faults)?;
+            references.push(reference);
+            Some(())
+        });
+        read.map(|_| ())
     });
-    let names = found.iter().map(|reference| reference.to.clone()).collect();
-    references.extend(found);
-    names
+    references[from..].iter().map(|reference| reference.to.clone()).collect()
 }
 
 fn read_reference(

@@ -70,7 +70,8 @@ pub(crate) fn read(
         port,
         no_new_privileges: table.read("no_new_privileges", false, faults, boolean),
     };
-    let sockets = table.read("sockets", Vec::new(), faults, socket::read);
+    let mut sockets = Vec::new();
+    table.read("sockets", (), faults, |node, faults| socket::read(node, &mut sockets, faults));
     let mut bindings: Vec<Binding> = port
         .map(|first| Binding::Ports { first, count: instances, spot: table.value_spot("port") })
         .into_iter()

@@ -110,16 +110,16 @@ fn read_table(
 
 fn check_relations(policy: &RestartPolicy, restart: &Table<'_>, faults: &mut Faults<'_>) {
     let Backoff { first, max, .. } = policy.backoff;
-    if !restart.sound(&["delay", "delay_max", "budget", "within", "jitter"]) {
-        return;
-    }
-    if max < first {
+    if max < first && restart.sound(&["delay", "delay_max"]) {
         faults.push(
             Fault::error("delay-over-maximum", "the first pause is longer than the longest one")
                 .at(restart.value_spot("delay_max"), "shorter than `delay`")
                 .also(restart.value_spot("delay"), format!("`delay` is {}", format_duration(first)))
                 .help(format!("set delay_max to {} or more", format_duration(first))),
         );
+        return;
+    }
+    if !restart.sound(&["delay", "delay_max", "budget", "within", "jitter"]) {
         return;
     }
     let fastest = fastest_series(policy);

@@ -81,9 +81,10 @@ fn check_times(spec: &ServiceSpec, table: &Table<'_>, faults: &mut Faults<'_>) {
                 format!("{what} {time}, but the start ends after {limit}"),
             )
             .help(format!("set start_timeout above {time}, or shorten this"));
-    faults.push(match table.has_own("start_timeout") {
-        true => fault.also(table.value_spot("start_timeout"), "the limit of the start"),
-        false => fault,
+    let own_limit = table.has_own("start_timeout").then(|| table.value_spot("start_timeout"));
+    faults.push(match own_limit {
+        Some(limit) => fault.also(limit, "the limit of the start"),
+        None => fault,
     });
 }
 

@@ -26,9 +26,19 @@ const BACKLOG_MAX: u32 = 1 << 20;
 
 const EXAMPLE: &str = "`sockets = [{ name = \"http\", tcp = \"0.0.0.0:80\" }]`";
 
-/// Reads `sockets`, each with the place of its address.
-pub(crate) fn read(node: Node<'_>, faults: &mut Faults<'_>) -> Option<Vec<(SocketSpec, Spot)>> {
-    let sockets = list(node, "a list of tables", EXAMPLE, faults, read_one)?;
+/// Reads `sockets`, each with the place of its address. Good ones are found beside faulty ones.
+pub(crate) fn read(
+    node: Node<'_>,
+    sockets: &mut Vec<(SocketSpec, Spot)>,
+    faults: &mut Faults<'_>,
+) -> Option<()> {
+    let mut whole = true;
+    list(node, "a list of tables", EXAMPLE, faults, |item, faults| {
+        let socket = read_one(item, faults);
+        whole &= socket.is_some();
+        sockets.extend(socket);
+        Some(())
+    })?;
     if SOCKETS_MAX < sockets.len() {
         faults.push(
             Fault::error("out-of-range", format!("more than {SOCKETS_MAX} sockets"))
@@ -37,7 +47,6 @@ pub(crate) fn read(node: Node<'_>, faults: &mut Faults<'_>) -> Option<Vec<(Socke
         );
         return None;
     }
-    let mut whole = true;
     for (at, (socket, spot)) in sockets.iter().enumerate() {
         let earlier = sockets[..at].iter().find(|(earlier, _)| earlier.name == socket.name);
         if let Some((_, first)) = earlier {
@@ -53,7 +62,7 @@ pub(crate) fn read(node: Node<'_>, faults: &mut Faults<'_>) -> Option<Vec<(Socke
             );
         }
     }
-    whole.then_some(sockets)
+    whole.then_some(())
 }
 
 fn read_one(node: Node<'_>, faults: &mut Faults<'_>) -> Option<(SocketSpec, Spot)> {

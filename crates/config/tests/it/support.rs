@@ -33,6 +33,12 @@ pub(crate) fn good(text: &str) -> Config {
     loaded.config.unwrap_or_else(|| panic!("{shown}"))
 }
 
+/// Services of one text each, in which `N` is their number.
+pub(crate) fn repeated(count: usize, service: &str) -> String {
+    let texts: Vec<String> = (0..count).map(|n| service.replace('N', &n.to_string())).collect();
+    texts.concat()
+}
+
 /// The codes of all faults, in order.
 pub(crate) fn codes(text: &str) -> Vec<&'static str> {
     parse(text).diagnostics.iter().map(|d| d.code).collect()

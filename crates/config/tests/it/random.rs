@@ -1,0 +1,122 @@
+//! Properties: no text is too strange, and what is shown reads back the same.
+
+use crate::support::{context, good, parse};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+const RICH: &str = include_str!("rich.toml");
+const TWENTY: &str = include_str!("faults/twenty.toml");
+
+/// Pieces of configurations, whole and broken.
+fn pieces() -> impl Strategy<Value = String> {
+    let words = RICH.lines().chain(TWENTY.lines()).collect::<Vec<_>>();
+    let line = prop_oneof![
+        6 => select(words).prop_map(str::to_owned),
+        1 => ".{0,40}",
+        1 => select(vec!["[", "]", "{", "}", "\"\"\"", "'", "=", ".", ",", "[[a]]", "[a.b]", "a.b.c = 1", "[[a.b]]", "\u{feff}"])
+            .prop_map(str::to_owned),
+    ];
+    prop::collection::vec(line, 0..40).prop_map(|lines| lines.join("\n"))
+}
+
+/// Values of one key each, all of them right.
+fn key() -> impl Strategy<Value = (&'static str, String)> {
+    let time = || (1_u64..100_000).prop_map(|ms| format!("\"{ms}ms\""));
+    let text = || "[a-zA-Z0-9 _./:\\-éß\t\"\\\\']{0,20}";
+    let quoted = |s: String| toml::Value::from(s).to_string();
+    prop_oneof![
+        text().prop_map(move |s| ("description", quoted(s.replace('\t', " ")))),
+        any::<bool>().prop_map(|b| ("autostart", b.to_string())),
+        (-20..=19_i32).prop_map(|n| ("nice", n.to_string())),
+        (0..=0o777_u32).prop_map(|n| ("umask", format!("\"{n:03o}\""))),
+        (-1000..=1000_i32).prop_map(|n| ("oom_score_adjust", n.to_string())),
+        prop::collection::btree_map("[A-Z_]{1,8}", text(), 0..4).prop_map(move |env| {
+            let pairs: Vec<String> =
+                env.into_iter().map(|(k, v)| format!("{k} = {}", quoted(v))).collect();
+            ("env", format!("{{ {} }}", pairs.join(", ")))
+        }),
+        (1_u64..u64::MAX / 4).prop_map(|n| ("rlimits", format!("{{ as = \"{n}B\", nofile = 7 }}"))),
+        (1_u64..1 << 40, 1..5000_u32, 1..4000_u32).prop_map(|(memory, cpu, pids)| {
+            let memory = memory + (1 << 20);
+            ("limits", format!("{{ memory = \"{memory}B\", cpu = \"{cpu}%\", pids = {pids} }}"))
+        }),
+        time().prop_map(|t| ("ready", format!("{{ file = \"/run/x\", interval = {t} }}"))),
+        prop::collection::vec((1..=64_i32, time()), 1..4).prop_map(|steps| {
+            let steps = steps.into_iter().map(|(n, t)| format!("{{ signal = {n}, wait = {t} }}"));
+            ("stop", format!("[{}]", steps.collect::<Vec<_>>().join(", ")))
+        }),
+        (1..1000_u32, 0..=100_u32, select(vec!["always", "on-failure", "never"])).prop_map(
+            |(budget, jitter, when)| {
+                let text = format!(
+                    "{{ when = \"{when}\", budget = {budget}, jitter = \"{jitter}%\", within = \"7d\" }}"
+                );
+                ("restart", text)
+            }
+        ),
+        (4096_u64..1 << 40, 0..100_u32, any::<bool>()).prop_map(|(size, keep, split)| {
+            ("log", format!("{{ size = \"{size}B\", keep = {keep}, split_stderr = {split} }}"))
+        }),
+        (1..=64_i32).prop_map(|n| ("reload", format!("{{ signal = {n} }}"))),
+        prop::collection::vec(text(), 0..4).prop_map(move |arguments| {
+            let arguments: Vec<String> = arguments.into_iter().map(quoted).collect();
+            ("command", format!("[\"/bin/x\", {}]", arguments.join(", ")))
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_answered_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let loaded = parse(&text);
+        prop_assert_eq!(loaded.config.is_none(), loaded.diagnostics.has_errors());
+        let _ = (loaded.diagnostics.render(true), loaded.diagnostics.to_json());
+    }
+
+    #[test]
+    fn any_mixture_of_pieces_is_answered_without_a_panic(text in pieces()) {
+        let loaded = parse(&text);
+        prop_assert_eq!(loaded.config.is_none(), loaded.diagnostics.has_errors());
+        let again = parse(&text);
+        prop_assert_eq!(loaded.diagnostics.render(false), again.diagnostics.render(false));
+        if let Some(config) = loaded.config {
+            prop_assert_eq!(good(&config::show(&config)), config);
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_back_as_the_same(
+        services in prop::collection::btree_map(
+            "[a-z][a-z0-9._-]{0,10}",
+            prop::collection::btree_map(0..14_usize, key(), 0..8),
+            0..4,
+        ),
+    ) {
+        let mut text = String::new();
+        for (name, keys) in services {
+            let mut keys: std::collections::BTreeMap<_, _> = keys.into_values().collect();
+            keys.entry("command").or_insert_with(|| "\"true\"".to_owned());
+            let lines = keys.iter().map(|(key, value)| format!("{key} = {value}\n"));
+            let header = format!("[service.\"{name}\"]\n");
+            text.extend(std::iter::once(header).chain(lines));
+        }
+        let loaded = parse(&text);
+        prop_assert!(!loaded.diagnostics.has_errors(), "{}", loaded.diagnostics.render(false));
+        let config = loaded.config.unwrap();
+        let shown = config::show(&config);
+        let again = config::parse(vec![("again".into(), shown.clone())], &context());
+        prop_assert_eq!(again.config.as_ref(), Some(&config), "{}", shown);
+    }
+
+    #[test]
+    fn one_broken_character_never_panics(at in 0..RICH.len(), with in any::<char>()) {
+        let mut text = RICH.to_owned();
+        if text.is_char_boundary(at) {
+            text.remove(at);
+            text.insert(at, with);
+        }
+        let _ = parse(&text).diagnostics.render(false);
+    }
+}
