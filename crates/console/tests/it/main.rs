@@ -5,11 +5,13 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test ends at the first surprise"
+    clippy::print_stdout,
+    reason = "a test ends at the first surprise, and says so when it is skipped"
 )]
 
 mod access;
 mod actions;
+mod browser;
 mod doors;
 mod events;
 mod house;
