@@ -23,7 +23,7 @@ impl Backoff {
         let plain = self.first.saturating_mul(factor).min(self.max);
         let spread = plain / 100 * u32::from(self.jitter_percent.min(100));
         let width = u64::try_from(spread.as_nanos().saturating_mul(2)).unwrap_or(u64::MAX);
-        plain - spread + Duration::from_nanos(rng.below(width))
+        plain.saturating_sub(spread) + Duration::from_nanos(rng.below(width))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Durations and sizes as people write them: `250ms`, `1m30s`, `64MiB`.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,8 +11,7 @@ pub struct ParseHumanError(String);
 
 const DURATION_HELP: &str = "write a number and a unit, such as \"250ms\", \"10s\" or \"1m30s\" \
                              (units: us, ms, s, m, h, d)";
-const SIZE_HELP: &str =
-    "write a number and a unit, such as \"64MiB\" or \"10MB\" (units: B, kB, MB, GB, KiB, MiB, GiB)";
+const SIZE_HELP: &str = "write a number and a unit, such as \"64MiB\" or \"10MB\" (units: B, kB, MB, GB, KiB, MiB, GiB)";
 
 /// Reads `250ms`, `10s`, `1m30s`, `2h`, `1d`. A unit is required, but for `0`.
 pub fn parse_duration(text: &str) -> Result<Duration, ParseHumanError> {
@@ -67,7 +66,7 @@ pub fn format_duration(duration: Duration) -> String {
     ];
     for (size, unit) in units {
         if size <= micros {
-            text.push_str(&format!("{}{unit}", micros / size));
+            let _ = write!(text, "{}{unit}", micros / size);
             micros %= size;
         }
     }
@@ -131,7 +130,8 @@ mod tests {
     fn durations_say_what_is_wrong_with_them() {
         assert_eq!(parse_duration("1m30s").unwrap(), Duration::from_secs(90));
         assert_eq!(parse_duration("0").unwrap(), Duration::ZERO);
-        for (bad, why) in [("10", "has no unit"), ("10 parsecs", "no duration"), ("5x", "`x` is no")] {
+        for (bad, why) in [("10", "has no unit"), ("ten s", "is no duration"), ("5x", "`x` is no")]
+        {
             let message = parse_duration(bad).unwrap_err().to_string();
             assert!(message.contains(why), "{bad}: {message}");
         }

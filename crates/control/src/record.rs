@@ -48,9 +48,8 @@ pub fn encode_record(event: &EventRecord) -> Result<Vec<u8>, RecordError> {
 /// incomplete.
 pub fn decode_record(bytes: &[u8]) -> Result<Option<(EventRecord, usize)>, RecordError> {
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
-    let [a, b, c, d, e, f, g, h] = *header;
-    let length = u32::from_le_bytes([a, b, c, d]) as usize;
-    let expected = u32::from_le_bytes([e, f, g, h]);
+    let header = u64::from_le_bytes(*header);
+    let (length, expected) = (header as u32 as usize, (header >> 32) as u32);
     if length == 0 || RECORD_BYTES_MAX < length {
         return Err(RecordError::Length(length));
     }

@@ -1,7 +1,9 @@
 //! The supervision core: decides what is started, watched, stopped and restarted, and when.
 //!
 //! A plain state machine: [`Supervisor::handle`] takes the time and one [`Input`], and says in
-//! [`Output`]s what the driver must do. `next_wake` says when it wants to be called again.
+//! [`Output`]s what the driver must do. [`Supervisor::next_wake`] says when it wants to be called
+//! again. Start reading at `io` (what can happen), then `machine` (how it is taken), then `start`,
+//! `stop` and `ending` (the life of one run).
 //!
 //! **Never**: does I/O, reads a clock, draws from a global random source, starts a thread, or
 //! knows how Linux starts a process.
@@ -10,5 +12,19 @@
 mod io;
 mod spec;
 
+mod instance;
+mod machine;
+
+mod ending;
+mod order;
+mod reload;
+mod start;
+mod stop;
+mod why;
+
+mod notify;
+
 pub use io::*;
+pub use machine::Supervisor;
+pub use notify::{STATUS_CHARS_MAX, parse_notify};
 pub use spec::*;

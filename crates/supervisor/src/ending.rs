@@ -1,0 +1,159 @@
+//! After the end of a run: restart, give up, be done, or stay down.
+
+use crate::instance::{End, Rest, Run};
+use crate::machine::{Supervisor, millis};
+use crate::start::short;
+use crate::{EventKind, Exit, Kind, Output, RestartWhen, Severity, Value, Wish};
+use base::{InstanceId, Now, format_duration};
+use std::sync::Arc;
+
+impl Supervisor {
+    /// Nothing of the run is left.
+    pub(crate) fn ended(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(run) = self.instances.get_mut(id).and_then(|instance| instance.run.take()) else {
+            return;
+        };
+        out.push(Output::Release { instance: id.clone(), run: run.id });
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.since = now;
+            instance.rest = Rest::Idle;
+            instance.stop_waits = false;
+            instance.status_text.clear();
+        }
+        self.decide(now, id, &run, out);
+        self.persist(id, out);
+        self.dirty.insert(id.clone());
+        self.announce(&id.service);
+    }
+
+    fn decide(&mut self, now: Now, id: &InstanceId, run: &Run, out: &mut Vec<Output>) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let down = instance.wish != Wish::Up || instance.removed || self.shutdown.is_some();
+        if down {
+            if matches!(instance.wish, Wish::Failed(_) | Wish::Finished) {
+                return;
+            }
+            let message = format!("{id} is stopped");
+            self.event(id, EventKind::Stopped, Severity::Info, message, Vec::new(), out);
+            return;
+        }
+        let exit = instance.last_exit.unwrap_or(Exit::Unknown);
+        let end = run.end.unwrap_or(End::Own);
+        if end == End::Replace {
+            instance.last_end.clear();
+            return;
+        }
+        let good = end == End::Own && self.is_success(id, exit);
+        let healthy =
+            run.ready_since.is_some_and(|since| run.spec.restart.healthy_after <= now.since(since));
+        if healthy && let Some(instance) = self.instances.get_mut(id) {
+            instance.row = 0;
+        }
+        let Some(instance) = self.instances.get(id) else { return };
+        let finishes = match instance.spec.restart.when {
+            RestartWhen::Always => good && instance.spec.kind == Kind::Oneshot,
+            RestartWhen::OnFailure | RestartWhen::Never => good,
+        };
+        if finishes {
+            return self.finish(id, out);
+        }
+        if instance.spec.restart.when == RestartWhen::Never {
+            let reason = format!("{}, and restart = \"never\"", instance.last_end);
+            return self.fail(id, EventKind::StartFailed, &reason, out);
+        }
+        self.schedule(now, id, out);
+    }
+
+    fn finish(&mut self, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        instance.wish = Wish::Finished;
+        instance.wish_reason = format!("it has done its work: {}", instance.last_end);
+        let message = format!("{id} has done its work");
+        self.event(id, EventKind::Finished, Severity::Info, message, Vec::new(), out);
+    }
+
+    fn fail(&mut self, id: &InstanceId, kind: EventKind, reason: &str, out: &mut Vec<Output>) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        instance.wish = Wish::Failed(reason.to_owned());
+        instance.rest = Rest::Idle;
+        let message = format!("{id} is given up: {reason}");
+        self.event(id, kind, Severity::Error, message, Vec::new(), out);
+    }
+
+    /// The next try, now or later, or none any more.
+    fn schedule(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let policy = Arc::clone(&instance.spec);
+        let policy = &policy.restart;
+        while instance.recent.front().is_some_and(|at| policy.budget_window <= now.since(*at)) {
+            instance.recent.pop_front();
+        }
+        if policy.budget as usize <= instance.recent.len() {
+            let reason = format!(
+                "{} restarts within {} did not help; last, {}",
+                instance.recent.len(),
+                format_duration(policy.budget_window),
+                instance.last_end
+            );
+            return self.fail(id, EventKind::BudgetSpent, &reason, out);
+        }
+        instance.recent.push_back(now);
+        instance.restarts += 1;
+        instance.row = instance.row.saturating_add(1);
+        let pause = policy.backoff.pause(instance.row - 1, &mut self.rng);
+        let (number, restarts) = (instance.recent.len(), instance.restarts);
+        if !pause.is_zero() {
+            instance.rest = Rest::Backoff(now + pause);
+        }
+        let when = if pause.is_zero() { "now".to_owned() } else { format!("in {}", short(pause)) };
+        let message = format!(
+            "{id} restarts {when} (restart {number} of at most {} within {}): {}",
+            policy.budget,
+            format_duration(policy.budget_window),
+            instance.last_end
+        );
+        let count = i64::try_from(restarts).unwrap_or(i64::MAX);
+        let data = vec![millis("delay_ms", pause), ("restarts", Value::Number(count))];
+        self.event(id, EventKind::RestartScheduled, Severity::Warning, message, data, out);
+    }
+
+    /// Nothing was executed, or nothing of it is left.
+    pub(crate) fn spawn_failed(
+        &mut self,
+        now: Now,
+        id: &InstanceId,
+        reason: &str,
+        permanent: bool,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let Some(mut run) = instance.run.take() else { return };
+        reason.clone_into(&mut instance.last_end);
+        instance.since = now;
+        instance.rest = Rest::Idle;
+        instance.stop_waits = false;
+        run.end = Some(End::StartTimeout);
+        out.push(Output::Release { instance: id.clone(), run: run.id });
+        let down = instance.wish != Wish::Up || instance.removed || self.shutdown.is_some();
+        if permanent && !down {
+            self.fail(id, EventKind::StartFailed, reason, out);
+        } else {
+            let message = format!("{id} could not be started: {reason}");
+            self.event(id, EventKind::StartFailed, Severity::Warning, message, Vec::new(), out);
+            self.decide(now, id, &run, out);
+        }
+        self.persist(id, out);
+        self.dirty.insert(id.clone());
+        self.announce(&id.service);
+    }
+
+    pub(crate) fn is_success(&self, id: &InstanceId, exit: Exit) -> bool {
+        let Some(instance) = self.instances.get(id) else { return false };
+        let policy = &instance.spec.restart;
+        match exit {
+            Exit::Code(code) => code == 0 || policy.success_codes.contains(&code),
+            Exit::Signal(signal) => policy.success_signals.contains(&signal),
+            Exit::Unknown => false,
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The state of one instance: what is wanted of it, what is there, and what comes next.
+//!
+//! Invariant: an instance has at most one [`Run`], and a run ends only when its main process has
+//! ended and nothing of its tree is left.
+
+use crate::{Exit, Phase, Pid, ServiceSpec, Wish};
+use base::{InstanceId, Now, RunId};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One instance.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    pub(crate) id: InstanceId,
+    /// What the configuration says now.
+    pub(crate) spec: Arc<ServiceSpec>,
+    pub(crate) wish: Wish,
+    /// Why the wish is what it is, for people.
+    pub(crate) wish_reason: String,
+    pub(crate) rest: Rest,
+    pub(crate) run: Option<Run>,
+    pub(crate) since: Now,
+    pub(crate) restarts: u64,
+    /// Failures in a row, for the back-off.
+    pub(crate) row: u32,
+    /// When it was restarted by policy, within the budget's window.
+    pub(crate) recent: VecDeque<Now>,
+    pub(crate) last_run: RunId,
+    pub(crate) last_exit: Option<Exit>,
+    /// How the last run ended, in words.
+    pub(crate) last_end: String,
+    pub(crate) status_text: String,
+    /// Gone from the configuration: forgotten once it is down.
+    pub(crate) removed: bool,
+    /// A stop is wanted, and waits until those that depend on it are down.
+    pub(crate) stop_waits: bool,
+    pub(crate) wake: Option<Now>,
+}
+
+/// What an instance without a run does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Rest {
+    /// Nothing; the wish says why.
+    Idle,
+    /// It waits for what it needs; one sentence for each.
+    Waiting(Vec<(InstanceId, String)>),
+    /// The next try comes then.
+    Backoff(Now),
+}
+
+/// One life of an instance.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) id: RunId,
+    /// The spec it was started by; policies follow the configuration.
+    pub(crate) spec: Arc<ServiceSpec>,
+    /// The process that was started, while a forking service has not shown its real one.
+    pub(crate) first: Option<Pid>,
+    pub(crate) main: Option<Pid>,
+    pub(crate) spawned: Now,
+    pub(crate) ready_since: Option<Now>,
+    pub(crate) stage: Stage,
+    /// Why it ends, once it does.
+    pub(crate) end: Option<End>,
+    pub(crate) watchdog: Option<Duration>,
+    pub(crate) watchdog_due: Option<Now>,
+    pub(crate) reloading: bool,
+}
+
+/// Where a run is.
+#[derive(Clone, Debug)]
+pub(crate) enum Stage {
+    /// A hand executes it.
+    Spawning,
+    /// Executed, not ready.
+    Starting {
+        /// A failed start by then.
+        deadline: Now,
+        /// What its readiness waits for.
+        wait: StartWait,
+    },
+    /// Ready.
+    Running,
+    /// On the stop ladder.
+    Stopping {
+        /// Which rung.
+        step: usize,
+        /// The next rung by then.
+        deadline: Now,
+        /// When the tree is looked at again, where no main process is known.
+        look: Option<Now>,
+    },
+    /// Its main process has ended (or the ladder has): the tree must become empty.
+    Cleaning(Cleaning),
+}
+
+/// What a start waits for.
+#[derive(Clone, Debug)]
+pub(crate) enum StartWait {
+    /// The first process to exit.
+    Fork,
+    /// The real process to be found; look again then, or an answer is awaited.
+    Main {
+        /// Why it was not found yet.
+        why: String,
+        /// `None`: asked.
+        again: Option<Now>,
+    },
+    /// `READY=1`.
+    Notify,
+    /// A probe's yes.
+    Probe {
+        /// The last answer.
+        why: String,
+        /// `None`: asked.
+        again: Option<Now>,
+    },
+    /// Time to pass.
+    Delay(Now),
+    /// Its end.
+    Exit,
+}
+
+/// Getting rid of what is left.
+#[derive(Clone, Debug)]
+pub(crate) struct Cleaning {
+    pub(crate) since: Now,
+    /// SIGTERM was sent; SIGKILL from then on.
+    pub(crate) grace: Option<Now>,
+    pub(crate) killing: bool,
+    /// The pause before the next look or kill.
+    pub(crate) pause: Duration,
+    /// `None`: an answer is awaited.
+    pub(crate) again: Option<Now>,
+    pub(crate) tree_empty: bool,
+    /// It was said that something can't be killed.
+    pub(crate) said_unkillable: bool,
+    /// What was seen alive at the last look, in words.
+    pub(crate) seen: String,
+}
+
+impl Cleaning {
+    pub(crate) fn new(now: Now) -> Self {
+        Self {
+            since: now,
+            grace: None,
+            killing: false,
+            pause: Duration::from_millis(5),
+            again: None,
+            tree_empty: false,
+            said_unkillable: false,
+            seen: String::new(),
+        }
+    }
+}
+
+/// Why a run ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// By itself.
+    Own,
+    /// It did not become ready in time.
+    StartTimeout,
+    /// It did not feed its watchdog.
+    Watchdog,
+    /// It is wanted down.
+    Stop,
+    /// It is to be started anew.
+    Replace,
+}
+
+impl Instance {
+    pub(crate) fn new(id: InstanceId, spec: Arc<ServiceSpec>, now: Now) -> Self {
+        let wish = if spec.autostart { Wish::Up } else { Wish::Down };
+        Self {
+            id,
+            wish,
+            wish_reason: if spec.autostart { "" } else { "it is not started automatically" }.into(),
+            spec,
+            rest: Rest::Idle,
+            run: None,
+            since: now,
+            restarts: 0,
+            row: 0,
+            recent: VecDeque::new(),
+            last_run: RunId(0),
+            last_exit: None,
+            last_end: String::new(),
+            status_text: String::new(),
+            removed: false,
+            stop_waits: false,
+            wake: None,
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match (&self.run, &self.rest, &self.wish) {
+            (Some(run), _, _) => match run.stage {
+                Stage::Spawning | Stage::Starting { .. } => Phase::Starting,
+                Stage::Running => Phase::Running,
+                Stage::Stopping { .. } | Stage::Cleaning(_) => Phase::Stopping,
+            },
+            (None, Rest::Backoff(_), _) => Phase::Backoff,
+            (None, Rest::Waiting(_), _) | (None, Rest::Idle, Wish::Up) => Phase::Waiting,
+            (None, Rest::Idle, Wish::Down) => Phase::Stopped,
+            (None, Rest::Idle, Wish::Failed(_)) => Phase::Failed,
+            (None, Rest::Idle, Wish::Finished) => Phase::Finished,
+        }
+    }
+
+    /// When something is to be done about it although nothing happens.
+    pub(crate) fn due(&self) -> Option<Now> {
+        let Some(run) = &self.run else {
+            return match self.rest {
+                Rest::Backoff(until) => Some(until),
+                Rest::Idle | Rest::Waiting(_) => None,
+            };
+        };
+        match &run.stage {
+            Stage::Spawning => None,
+            Stage::Starting { deadline, wait } => {
+                let next = match wait {
+                    StartWait::Main { again, .. } | StartWait::Probe { again, .. } => *again,
+                    StartWait::Delay(until) => Some(*until),
+                    StartWait::Fork | StartWait::Notify | StartWait::Exit => None,
+                };
+                Some(next.map_or(*deadline, |next| next.min(*deadline)))
+            }
+            Stage::Running => run.watchdog_due,
+            Stage::Stopping { deadline, look, .. } => {
+                Some(look.map_or(*deadline, |look| look.min(*deadline)))
+            }
+            Stage::Cleaning(cleaning) => cleaning.again,
+        }
+    }
+
+    /// A run of it may be alive.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.run.is_some()
+    }
+}
+
+/// How a process ended, in words: `exited with code 1`.
+pub(crate) fn exit_words(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exited with code {code}"),
+        Exit::Signal(signal) => match signal_name(signal) {
+            Some(name) => format!("was killed by signal {signal} ({name})"),
+            None => format!("was killed by signal {signal}"),
+        },
+        Exit::Unknown => "ended, nobody saw how".to_owned(),
+    }
+}
+
+/// The names of the signals that end processes, without `SIG`. Source: signal(7), x86 and ARM.
+pub(crate) fn signal_name(signal: i32) -> Option<&'static str> {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    NAMES.get(usize::try_from(signal).ok()?.checked_sub(1)?).copied()
+}

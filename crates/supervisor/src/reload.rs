@@ -1,0 +1,152 @@
+//! A new configuration, and what an earlier daemon left: both touch only what differs.
+
+use crate::instance::{Cleaning, End, Instance, Run, Stage};
+use crate::machine::{Supervisor, pid_value};
+use crate::start::wait_of;
+use crate::{Adopted, EventKind, Exit, Output, ServiceSpec, Severity, Wish};
+use base::{InstanceId, Now, ServiceName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+impl Supervisor {
+    pub(crate) fn configure(
+        &mut self,
+        now: Now,
+        specs: BTreeMap<ServiceName, Arc<ServiceSpec>>,
+        out: &mut Vec<Output>,
+    ) {
+        let old = std::mem::replace(&mut self.specs, specs);
+        self.index_dependants();
+        let wanted: BTreeSet<InstanceId> =
+            self.specs.values().flat_map(|spec| spec.instance_ids().collect::<Vec<_>>()).collect();
+        let gone: Vec<InstanceId> =
+            self.instances.keys().filter(|id| !wanted.contains(*id)).cloned().collect();
+        for id in gone {
+            self.remove(now, &id, out);
+        }
+        for id in wanted {
+            let Some(spec) = self.specs.get(&id.service).cloned() else { continue };
+            let same = old.get(&id.service).is_some_and(|old| *old == spec);
+            match self.instances.get(&id) {
+                None => {
+                    self.instances.insert(id.clone(), Instance::new(id.clone(), spec, now));
+                    self.dirty.insert(id.clone());
+                    if self.begun {
+                        let message = format!("{id} is new in the configuration");
+                        let kind = EventKind::Added;
+                        self.event(&id, kind, Severity::Info, message, Vec::new(), out);
+                    }
+                }
+                Some(present) if same && !present.removed => {}
+                Some(_) => self.change(now, &id, spec, out),
+            }
+        }
+        // Whoever waits may wait for something else now.
+        self.dirty.extend(self.instances.keys().cloned());
+    }
+
+    fn remove(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        instance.removed = true;
+        if instance.run.is_some() {
+            self.want_down(now, id, "it is gone from the configuration", out);
+        }
+        self.dirty.insert(id.clone());
+    }
+
+    fn change(&mut self, now: Now, id: &InstanceId, spec: Arc<ServiceSpec>, out: &mut Vec<Output>) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let old = std::mem::replace(&mut instance.spec, Arc::clone(&spec));
+        let came_back = std::mem::take(&mut instance.removed);
+        if came_back {
+            instance.wish = if spec.autostart { Wish::Up } else { Wish::Down };
+        }
+        let other_process = old.process != spec.process || old.kind != spec.kind;
+        if !other_process && let Some(run) = &mut instance.run {
+            run.spec = Arc::clone(&spec);
+            run.watchdog = spec.watchdog;
+            run.watchdog_due = run.ready_since.and(spec.watchdog).map(|period| now + period);
+        }
+        let alive = instance.run.is_some();
+        let how = match (alive, other_process) {
+            (true, true) => "it is restarted",
+            (true, false) => "it goes on",
+            (false, _) => "it takes effect at its next start",
+        };
+        let message = format!("the configuration of {id} has changed: {how}");
+        self.event(id, EventKind::Changed, Severity::Info, message, Vec::new(), out);
+        if old.log != spec.log {
+            out.push(Output::Relog { instance: id.clone(), spec });
+        }
+        if alive && (other_process || came_back) {
+            self.enter_stop(now, id, End::Replace, out);
+        }
+        self.dirty.insert(id.clone());
+    }
+
+    /// What an earlier daemon left of an instance.
+    pub(crate) fn adopt(&mut self, now: Now, adopted: Adopted, out: &mut Vec<Output>) {
+        let Adopted { instance: id, record, alive, age, outdated } = adopted;
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        if instance.run.is_some() || self.begun {
+            return;
+        }
+        instance.restarts = record.restarts;
+        instance.last_run = record.run;
+        instance.wish = record.wish;
+        if instance.wish == Wish::Down {
+            instance.wish_reason = "it was stopped before holdfast was started again".into();
+        }
+        let since = now - age;
+        let spec = Arc::clone(&instance.spec);
+        let stage = match (alive, record.ready) {
+            (None, _) => Stage::Cleaning(Cleaning::new(now)),
+            (Some(_), true) => Stage::Running,
+            (Some(_), false) => Stage::Starting {
+                deadline: now + spec.start_timeout,
+                wait: wait_of(now, &spec.ready),
+            },
+        };
+        let ready_since = (alive.is_some() && record.ready).then_some(since);
+        instance.since = since;
+        instance.run = Some(Run {
+            id: record.run,
+            spec: Arc::clone(&spec),
+            first: None,
+            main: alive,
+            spawned: since,
+            ready_since,
+            stage,
+            end: alive.is_none().then_some(End::Own),
+            watchdog: spec.watchdog,
+            watchdog_due: ready_since.and(spec.watchdog).map(|period| now + period),
+            reloading: false,
+        });
+        match alive {
+            Some(pid) => {
+                let message = format!("{id} goes on under a new holdfast (pid {})", pid.0);
+                out.push(Output::Attach { instance: id.clone(), run: record.run, pid, spec });
+                let (kind, data) = (EventKind::Adopted, vec![pid_value(pid)]);
+                self.event(&id, kind, Severity::Info, message, data, out);
+                let wanted = self.instances.get(&id).is_some_and(|i| i.wish == Wish::Up);
+                if !wanted {
+                    // It was on its way down when the other daemon died.
+                    if let Some(instance) = self.instances.get_mut(&id) {
+                        instance.stop_waits = true;
+                    }
+                } else if outdated {
+                    self.enter_stop(now, &id, End::Replace, out);
+                }
+                self.go_on_starting(now, &id, out);
+            }
+            None => {
+                if let Some(instance) = self.instances.get_mut(&id) {
+                    instance.last_exit = Some(Exit::Unknown);
+                    instance.last_end = "it ended while no holdfast was there to see".into();
+                }
+                out.push(Output::InspectTree { instance: id.clone(), run: record.run });
+            }
+        }
+        self.touch(&id);
+    }
+}

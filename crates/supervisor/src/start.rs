@@ -1,0 +1,422 @@
+//! From wanted to ready: what is waited for, executed, probed, and how long.
+
+use crate::instance::{End, Instance, Rest, Run, Stage, StartWait};
+use crate::machine::{Supervisor, millis, pid_value};
+use crate::{EventKind, Kind, NotifyMessage, Output, Pid, Readiness, Severity, StopAction, Wish};
+use base::{Answer, InstanceId, Now, format_duration};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Pause between two searches for the main process of a service that forks.
+const FIND_MAIN_PAUSE: Duration = Duration::from_millis(50);
+
+/// A stretch of the deadline that a service asks for is at most this long at a time.
+const EXTEND_MAX: Duration = Duration::from_hours(1);
+
+impl Supervisor {
+    /// Brings an instance nearer to what is wanted of it, if it can be now.
+    pub(crate) fn consider(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(instance) = self.instances.get(id) else { return };
+        if instance.run.is_some() {
+            if instance.stop_waits {
+                self.consider_stop(now, id, out);
+            }
+            return;
+        }
+        if instance.removed {
+            self.instances.remove(id);
+            self.wakes.retain(|(_, of)| of != id);
+            self.event(
+                id,
+                EventKind::Removed,
+                Severity::Info,
+                format!("{id} is gone from the configuration"),
+                Vec::new(),
+                out,
+            );
+            out.push(Output::Forget { instance: id.clone() });
+            return;
+        }
+        let wanted = self.begun
+            && self.shutdown.is_none()
+            && instance.wish == Wish::Up
+            && !matches!(instance.rest, Rest::Backoff(_));
+        if !wanted {
+            return;
+        }
+        let blockers = self.blockers(instance);
+        if blockers.is_empty() {
+            return self.spawn(now, id, out);
+        }
+        let news = instance.rest != Rest::Waiting(blockers.clone());
+        let message = format!("{id} waits: {}", blockers[0].1);
+        let on = blockers[0].0.to_string();
+        if let Some(instance) = self.instances.get_mut(id) {
+            if !matches!(instance.rest, Rest::Waiting(_)) {
+                instance.since = now;
+            }
+            instance.rest = Rest::Waiting(blockers);
+        }
+        if news {
+            let data = vec![("waits_for", crate::Value::Text(on))];
+            self.event(id, EventKind::Waiting, Severity::Info, message, data, out);
+        }
+    }
+
+    fn spawn(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let run = self.take_run_number();
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let spec = Arc::clone(&instance.spec);
+        instance.rest = Rest::Idle;
+        instance.since = now;
+        instance.last_run = run;
+        instance.status_text.clear();
+        instance.run = Some(Run {
+            id: run,
+            spec: Arc::clone(&spec),
+            first: None,
+            main: None,
+            spawned: now,
+            ready_since: None,
+            stage: Stage::Spawning,
+            end: None,
+            watchdog: spec.watchdog,
+            watchdog_due: None,
+            reloading: false,
+        });
+        self.persist(id, out);
+        self.event(
+            id,
+            EventKind::Starting,
+            Severity::Info,
+            format!("{id} is started"),
+            Vec::new(),
+            out,
+        );
+        out.push(Output::Spawn { instance: id.clone(), run, spec });
+    }
+
+    pub(crate) fn spawned(&mut self, now: Now, id: &InstanceId, pid: Pid, out: &mut Vec<Output>) {
+        let Some(run) = self.run_mut(id) else { return };
+        let spec = Arc::clone(&run.spec);
+        run.spawned = now;
+        match spec.kind {
+            Kind::Forking { .. } => run.first = Some(pid),
+            Kind::Simple | Kind::Oneshot => run.main = Some(pid),
+        }
+        if !matches!(run.stage, Stage::Spawning) {
+            return;
+        }
+        let deadline = now + spec.start_timeout;
+        let wait = match spec.kind {
+            Kind::Forking { .. } => StartWait::Fork,
+            Kind::Oneshot => StartWait::Exit,
+            Kind::Simple => wait_of(now, &spec.ready),
+        };
+        run.stage = Stage::Starting { deadline, wait };
+        self.persist(id, out);
+        let stop_waits = self.instances.get(id).is_some_and(|instance| instance.stop_waits);
+        if stop_waits {
+            self.dirty.insert(id.clone());
+        }
+        self.go_on_starting(now, id, out);
+    }
+
+    /// Does what the present wait needs: asks the probe, or is ready at once.
+    pub(crate) fn go_on_starting(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(run) = self.run_mut(id) else { return };
+        let Stage::Starting { wait, .. } = &mut run.stage else { return };
+        match wait {
+            StartWait::Probe { again, .. } => {
+                *again = None;
+                let (run, spec) = (run.id, Arc::clone(&run.spec));
+                if let Readiness::Probe { probe, timeout, .. } = &spec.ready {
+                    let probe = render_probe(&spec, probe, id);
+                    out.push(Output::Probe { instance: id.clone(), run, probe, timeout: *timeout });
+                }
+            }
+            StartWait::Delay(until) if *until <= now => self.ready(now, id, out),
+            StartWait::Fork
+            | StartWait::Main { .. }
+            | StartWait::Notify
+            | StartWait::Delay(_)
+            | StartWait::Exit => {}
+        }
+    }
+
+    /// The first process of a forking service has exited well: where is the real one?
+    pub(crate) fn find_main(&mut self, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(run) = self.run_mut(id) else { return };
+        let Stage::Starting { wait, .. } = &mut run.stage else { return };
+        let why = match wait {
+            StartWait::Main { why, .. } => std::mem::take(why),
+            _ => "its main process is looked for".to_owned(),
+        };
+        *wait = StartWait::Main { why, again: None };
+        out.push(Output::FindMain { instance: id.clone(), run: run.id });
+    }
+
+    pub(crate) fn main_found(
+        &mut self,
+        now: Now,
+        id: &InstanceId,
+        main: Result<Pid, String>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(run) = self.run_mut(id) else { return };
+        let ready = run.spec.ready.clone();
+        let (Stage::Starting { wait, .. }, None) = (&mut run.stage, run.main) else { return };
+        match main {
+            Err(why) => *wait = StartWait::Main { why, again: Some(now + FIND_MAIN_PAUSE) },
+            Ok(pid) => {
+                run.main = Some(pid);
+                *wait = wait_of(now, &ready);
+                self.persist(id, out);
+                let message = format!("{id} has forked, its main process is {}", pid.0);
+                self.event(
+                    id,
+                    EventKind::Forked,
+                    Severity::Info,
+                    message,
+                    vec![pid_value(pid)],
+                    out,
+                );
+                self.go_on_starting(now, id, out);
+            }
+        }
+    }
+
+    pub(crate) fn probed(
+        &mut self,
+        now: Now,
+        id: &InstanceId,
+        answer: &Answer,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(run) = self.run_mut(id) else { return };
+        let Readiness::Probe { interval: pause, .. } = run.spec.ready else { return };
+        let Stage::Starting { wait: StartWait::Probe { why, again }, .. } = &mut run.stage else {
+            return;
+        };
+        match answer.reason() {
+            None => self.ready(now, id, out),
+            Some(reason) => {
+                reason.clone_into(why);
+                *again = Some(now + pause);
+            }
+        }
+    }
+
+    pub(crate) fn ready(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let Some(run) = &mut instance.run else { return };
+        if !matches!(run.stage, Stage::Starting { .. }) {
+            return;
+        }
+        run.stage = Stage::Running;
+        run.ready_since = Some(now);
+        run.watchdog_due = run.watchdog.map(|period| now + period);
+        instance.since = now;
+        let (took, main) = (now.since(run.spawned), run.main);
+        self.persist(id, out);
+        let message = format!("{id} is ready after {}", short(took));
+        let data = main.into_iter().map(pid_value).chain([millis("took_ms", took)]).collect();
+        self.event(id, EventKind::Ready, Severity::Info, message, data, out);
+        self.announce(&id.service.clone());
+    }
+
+    pub(crate) fn start_due(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(run) = self.run_mut(id) else { return };
+        let Stage::Starting { deadline, wait } = &run.stage else { return };
+        if *deadline <= now {
+            return self.start_timeout(now, id, out);
+        }
+        match wait {
+            StartWait::Main { .. } => self.find_main(id, out),
+            StartWait::Probe { .. } | StartWait::Delay(_) => self.go_on_starting(now, id, out),
+            StartWait::Fork | StartWait::Notify | StartWait::Exit => {}
+        }
+    }
+
+    fn start_timeout(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(run) = self.run_of(id) else { return };
+        let Stage::Starting { wait, .. } = &run.stage else { return };
+        let why = wait_words(wait, &run.spec.ready);
+        let message = format!(
+            "{id} did not become ready within {}: {why}",
+            format_duration(run.spec.start_timeout)
+        );
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.last_end = format!("it did not become ready in time: {why}");
+        }
+        self.event(id, EventKind::StartTimeout, Severity::Warning, message, Vec::new(), out);
+        self.enter_stop(now, id, End::StartTimeout, out);
+    }
+
+    pub(crate) fn watchdog_due(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(run) = self.run_of(id) else { return };
+        let period = run.watchdog.unwrap_or_default();
+        let words = format!("it did not say WATCHDOG=1 within {}", format_duration(period));
+        self.watchdog_failed(now, id, &words, out);
+    }
+
+    fn watchdog_failed(&mut self, now: Now, id: &InstanceId, words: &str, out: &mut Vec<Output>) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            words.clone_into(&mut instance.last_end);
+        }
+        let message = format!("{id} hangs: {words}");
+        self.event(id, EventKind::WatchdogTimeout, Severity::Error, message, Vec::new(), out);
+        self.enter_stop(now, id, End::Watchdog, out);
+    }
+
+    pub(crate) fn notified(
+        &mut self,
+        now: Now,
+        id: &InstanceId,
+        message: NotifyMessage,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let Some(run) = &mut instance.run else { return };
+        match message {
+            NotifyMessage::Ready => {
+                let waits = matches!(run.stage, Stage::Starting { wait: StartWait::Notify, .. });
+                if std::mem::take(&mut run.reloading) {
+                    let text = format!("{id} has reloaded");
+                    self.event(id, EventKind::Ready, Severity::Info, text, Vec::new(), out);
+                } else if waits {
+                    self.ready(now, id, out);
+                }
+            }
+            NotifyMessage::Status(text) => instance.status_text = text,
+            NotifyMessage::MainPid(pid) => {
+                run.main = Some(pid);
+                run.first = None;
+                let ready = run.spec.ready.clone();
+                if let Stage::Starting { wait, .. } = &mut run.stage
+                    && matches!(wait, StartWait::Fork | StartWait::Main { .. })
+                {
+                    *wait = wait_of(now, &ready);
+                    self.go_on_starting(now, id, out);
+                }
+                self.persist(id, out);
+            }
+            NotifyMessage::Reloading => {
+                run.reloading = true;
+                let text = format!("{id} reads its configuration again");
+                self.event(id, EventKind::Reloading, Severity::Info, text, Vec::new(), out);
+            }
+            NotifyMessage::Stopping => {
+                let text = format!("{id} says that it is stopping");
+                self.event(id, EventKind::Stopping, Severity::Info, text, Vec::new(), out);
+            }
+            NotifyMessage::Watchdog => {
+                run.watchdog_due = run.ready_since.and(run.watchdog).map(|p| now + p)
+            }
+            NotifyMessage::WatchdogTrigger => {
+                if matches!(run.stage, Stage::Running) {
+                    self.watchdog_failed(now, id, "it said of itself that it is sick", out);
+                }
+            }
+            NotifyMessage::ExtendTimeout(more) => {
+                let until = now + more.min(EXTEND_MAX);
+                match &mut run.stage {
+                    Stage::Starting { deadline, .. } | Stage::Stopping { deadline, .. } => {
+                        *deadline = until.max(*deadline);
+                    }
+                    Stage::Spawning | Stage::Running | Stage::Cleaning(_) => {}
+                }
+            }
+            NotifyMessage::WatchdogPeriod(period) => {
+                run.watchdog = (!period.is_zero()).then_some(period);
+                run.watchdog_due = run.ready_since.and(run.watchdog).map(|p| now + p);
+            }
+        }
+    }
+
+    pub(crate) fn reload(&mut self, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(run) = self.run_of(id) else { return };
+        let (main, spec, number) = (run.main, Arc::clone(&run.spec), run.id);
+        match (&spec.reload, main) {
+            (Some(StopAction::Signal(signal)), Some(pid)) => {
+                out.push(Output::Signal {
+                    instance: id.clone(),
+                    run: number,
+                    pid,
+                    signal: *signal,
+                });
+            }
+            (Some(StopAction::Command(argv)), _) => {
+                let argv = argv.iter().map(|text| spec.process.render(text, id)).collect();
+                let timeout = spec.start_timeout;
+                out.push(Output::RunCommand {
+                    instance: id.clone(),
+                    run: number,
+                    argv,
+                    timeout,
+                    main,
+                });
+            }
+            (None, _) | (Some(StopAction::Signal(_)), None) => {
+                let text = format!("{id} cannot be asked to reload");
+                self.event(id, EventKind::Command, Severity::Warning, text, Vec::new(), out);
+                return;
+            }
+        }
+        let text = format!("{id} is asked to read its configuration again");
+        self.event(id, EventKind::Reloading, Severity::Info, text, Vec::new(), out);
+    }
+}
+
+pub(crate) fn wait_of(now: Now, ready: &Readiness) -> StartWait {
+    match ready {
+        Readiness::Started => StartWait::Delay(now),
+        Readiness::Notify => StartWait::Notify,
+        Readiness::Probe { .. } => {
+            StartWait::Probe { why: "its probe has not answered yet".into(), again: None }
+        }
+        Readiness::Delay(pause) => StartWait::Delay(now + *pause),
+    }
+}
+
+/// What a start waits for, in words.
+pub(crate) fn wait_words(wait: &StartWait, ready: &Readiness) -> String {
+    match wait {
+        StartWait::Fork => "its first process has not exited yet".into(),
+        StartWait::Main { why, .. } | StartWait::Probe { why, .. } => why.clone(),
+        StartWait::Notify => "it has not said READY=1".into(),
+        StartWait::Delay(_) => match ready {
+            Readiness::Delay(pause) => format!("it must be alive for {}", format_duration(*pause)),
+            _ => "it has just been executed".into(),
+        },
+        StartWait::Exit => "it has not done its work yet".into(),
+    }
+}
+
+fn render_probe(spec: &crate::ServiceSpec, probe: &crate::Probe, id: &InstanceId) -> crate::Probe {
+    use crate::Probe;
+    let render = |text: &String| spec.process.render(text, id);
+    match probe {
+        Probe::Tcp(address) => Probe::Tcp(render(address)),
+        Probe::Http { url, status } => Probe::Http { url: render(url), status: *status },
+        Probe::Command(argv) => Probe::Command(argv.iter().map(render).collect()),
+        Probe::File(path) => Probe::File(render(path)),
+    }
+}
+
+/// A duration for a sentence: milliseconds below ten seconds, else seconds.
+pub(crate) fn short(time: Duration) -> String {
+    if time < Duration::from_secs(10) {
+        format_duration(Duration::from_millis(time.as_millis() as u64))
+    } else {
+        format_duration(Duration::from_secs(time.as_secs()))
+    }
+}
+
+/// An instance whose run is ready, or whose work is done.
+pub(crate) fn counts_as_ready(instance: &Instance) -> bool {
+    match &instance.run {
+        Some(run) => matches!(run.stage, Stage::Running),
+        None => instance.wish == Wish::Finished,
+    }
+}

@@ -1,0 +1,326 @@
+//! From alive to nothing left: the stop ladder, then everything the service ever forked.
+
+use crate::instance::{Cleaning, End, Stage, StartWait, exit_words, signal_name};
+use crate::machine::{Supervisor, millis, pid_value};
+use crate::start::short;
+use crate::{EventKind, Exit, Kind, Output, Pid, Severity, StopAction, Value};
+use base::{InstanceId, Now, format_duration};
+use std::sync::Arc;
+use std::time::Duration;
+
+const SIGTERM: i32 = 15;
+
+/// Leftovers of a service have this long between SIGTERM and SIGKILL.
+const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
+
+/// First pause between two rounds of SIGKILL; it doubles up to [`KILL_PAUSE_MAX`].
+const KILL_PAUSE: Duration = Duration::from_millis(100);
+const KILL_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Alive this long after SIGKILL: it is said to be unkillable, and tried more rarely.
+const UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
+const UNKILLABLE_PAUSE: Duration = Duration::from_secs(10);
+
+/// Pause between two looks at a tree that was asked to end, where no main process is known.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+impl Supervisor {
+    /// Steps onto the stop ladder.
+    pub(crate) fn enter_stop(
+        &mut self,
+        now: Now,
+        id: &InstanceId,
+        end: End,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let Some(run) = &mut instance.run else { return };
+        match run.stage {
+            Stage::Spawning => {
+                // Nothing can be stopped yet: it is, as soon as it is there.
+                run.end = Some(end);
+                instance.stop_waits = true;
+                return;
+            }
+            Stage::Stopping { .. } | Stage::Cleaning(_) => {
+                // On its way already; only what comes after it may change.
+                if run.end != Some(End::Replace) || end == End::Stop {
+                    run.end = Some(end);
+                }
+                return;
+            }
+            Stage::Starting { .. } | Stage::Running => {}
+        }
+        run.end = Some(end);
+        run.watchdog_due = None;
+        instance.since = now;
+        let verb = match end {
+            End::Replace => "is stopped, to be started again",
+            End::Stop | End::Own | End::StartTimeout | End::Watchdog => "is asked to stop",
+        };
+        let message = format!("{id} {verb}");
+        self.event(id, EventKind::Stopping, Severity::Info, message, Vec::new(), out);
+        self.announce(&id.service);
+        self.step(now, id, 0, out);
+    }
+
+    /// Takes one rung.
+    fn step(&mut self, now: Now, id: &InstanceId, step: usize, out: &mut Vec<Output>) {
+        let Some(run) = self.run_mut(id) else { return };
+        let (number, main, spec) = (run.id, run.main, Arc::clone(&run.spec));
+        let Some(rung) = spec.stop.get(step) else { return self.kill(now, id, out) };
+        let look = main.is_none().then_some(now + LOOK_PAUSE);
+        run.stage = Stage::Stopping { step, deadline: now + rung.wait, look };
+        let instance = id.clone();
+        match (&rung.action, main) {
+            (StopAction::Signal(signal), Some(pid)) => {
+                out.push(Output::Signal { instance, run: number, pid, signal: *signal });
+            }
+            (StopAction::Signal(signal), None) => {
+                out.push(Output::SignalTree { instance, run: number, signal: *signal });
+            }
+            (StopAction::Command(argv), _) => {
+                let argv = argv.iter().map(|text| spec.process.render(text, id)).collect();
+                let timeout = rung.wait;
+                out.push(Output::RunCommand { instance, run: number, argv, timeout, main });
+            }
+        }
+        if 0 < step {
+            let what = match &rung.action {
+                StopAction::Signal(signal) => {
+                    signal_name(*signal).map_or(format!("signal {signal}"), str::to_owned)
+                }
+                StopAction::Command(argv) => format!("`{}`", argv.join(" ")),
+            };
+            let message = format!("{id} has not stopped: next is {what}");
+            self.event(id, EventKind::StopEscalated, Severity::Warning, message, Vec::new(), out);
+        }
+    }
+
+    pub(crate) fn stop_due(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(run) = self.run_mut(id) else { return };
+        let number = run.id;
+        let Stage::Stopping { step, deadline, look } = &mut run.stage else { return };
+        if *deadline <= now {
+            let next = *step + 1;
+            return self.step(now, id, next, out);
+        }
+        *look = Some(now + LOOK_PAUSE);
+        out.push(Output::InspectTree { instance: id.clone(), run: number });
+    }
+
+    pub(crate) fn command_ended(
+        &mut self,
+        now: Now,
+        id: &InstanceId,
+        result: Result<(), String>,
+        out: &mut Vec<Output>,
+    ) {
+        let Err(why) = result else { return };
+        let stopping = self.run_of(id).and_then(|run| match run.stage {
+            Stage::Stopping { step, .. } => Some(step),
+            _ => None,
+        });
+        let kind = if stopping.is_some() { EventKind::StopEscalated } else { EventKind::Command };
+        let message = format!("a command of {id} failed: {why}");
+        self.event(id, kind, Severity::Warning, message, Vec::new(), out);
+        if let Some(step) = stopping {
+            self.step(now, id, step + 1, out);
+        }
+    }
+
+    /// The end of the ladder: SIGKILL for everything.
+    fn kill(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(run) = self.run_mut(id) else { return };
+        let number = run.id;
+        let killing = Cleaning { killing: true, pause: KILL_PAUSE, ..Cleaning::new(now) };
+        run.stage = Stage::Cleaning(killing);
+        let message = format!("{id} has not stopped when asked: everything of it is killed");
+        self.event(id, EventKind::Killing, Severity::Warning, message, Vec::new(), out);
+        out.push(Output::KillTree { instance: id.clone(), run: number });
+    }
+
+    pub(crate) fn exited(
+        &mut self,
+        now: Now,
+        id: &InstanceId,
+        pid: Pid,
+        exit: Exit,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let Some(run) = &mut instance.run else { return };
+        if run.first == Some(pid) && run.main != Some(pid) {
+            run.first = None;
+            let starting = matches!(run.stage, Stage::Starting { wait: StartWait::Fork, .. });
+            match (starting, exit) {
+                (false, _) => return self.end_if_gone(now, id, out),
+                (true, Exit::Code(0)) => return self.find_main(id, out),
+                (true, _) => {}
+            }
+        } else if run.main == Some(pid) {
+            run.main = None;
+        } else {
+            return;
+        }
+        instance.last_exit = Some(exit);
+        let uptime = now.since(run.ready_since.unwrap_or(run.spawned));
+        let asked = run.end.is_some();
+        let words = format!("it {} after {}", exit_words(exit), short(uptime));
+        if !asked {
+            run.end = Some(End::Own);
+        }
+        if instance.last_end.is_empty() || !asked {
+            instance.last_end = words;
+        }
+        let good = self.is_success(id, exit);
+        let severity = if asked || good { Severity::Info } else { Severity::Warning };
+        let message = format!("{id} {} after {} (pid {})", exit_words(exit), short(uptime), pid.0);
+        let mut data =
+            vec![pid_value(pid), millis("uptime_ms", uptime), ("asked", Value::Flag(asked))];
+        match exit {
+            Exit::Code(code) => data.push(("exit_code", Value::Number(code.into()))),
+            Exit::Signal(signal) => data.push(("signal", Value::Number(signal.into()))),
+            Exit::Unknown => {}
+        }
+        self.event(id, EventKind::Exited, severity, message, data, out);
+        self.clean(now, id, out);
+    }
+
+    /// The main process is gone: is anything left?
+    fn clean(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let Some(run) = &mut instance.run else { return };
+        if matches!(run.stage, Stage::Cleaning(_)) {
+            return self.end_if_gone(now, id, out);
+        }
+        run.stage = Stage::Cleaning(Cleaning::new(now));
+        instance.since = now;
+        out.push(Output::InspectTree { instance: id.clone(), run: run.id });
+        self.announce(&id.service);
+    }
+
+    /// The run is over once its tree was seen empty and the ends of its processes were told.
+    fn end_if_gone(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let over = self.run_of(id).is_some_and(|run| {
+            let empty = matches!(&run.stage, Stage::Cleaning(cleaning) if cleaning.tree_empty);
+            empty && run.main.is_none() && run.first.is_none()
+        });
+        if over {
+            self.ended(now, id, out);
+        }
+    }
+
+    pub(crate) fn tree(
+        &mut self,
+        now: Now,
+        id: &InstanceId,
+        alive: &[Pid],
+        unkillable: &[(Pid, String)],
+        out: &mut Vec<Output>,
+    ) {
+        let Some(run) = self.run_mut(id) else { return };
+        match &mut run.stage {
+            Stage::Cleaning(_) => {}
+            // Asked to stop without a known main process: an empty tree is its end.
+            Stage::Stopping { .. } if run.main.is_none() && alive.is_empty() => {
+                run.stage = Stage::Cleaning(Cleaning::new(now));
+            }
+            Stage::Spawning | Stage::Starting { .. } | Stage::Running | Stage::Stopping { .. } => {
+                return;
+            }
+        }
+        let Stage::Cleaning(cleaning) = &mut run.stage else { return };
+        cleaning.tree_empty = alive.is_empty();
+        if alive.is_empty() {
+            cleaning.again = None;
+            return self.end_if_gone(now, id, out);
+        }
+        let pids = alive.iter().map(|pid| pid.0.to_string()).collect::<Vec<_>>().join(", ");
+        cleaning.seen = format!("pid {pids} still alive");
+        if cleaning.killing {
+            return self.survivors(now, id, unkillable, &pids, out);
+        }
+        if cleaning.grace.is_none() {
+            cleaning.grace = Some(now + LEFTOVER_GRACE);
+            cleaning.again = Some(now + cleaning.pause);
+            let number = run.id;
+            self.say_leftovers(id, &pids, out);
+            out.push(Output::SignalTree { instance: id.clone(), run: number, signal: SIGTERM });
+            return;
+        }
+        cleaning.pause = (cleaning.pause * 2).min(KILL_PAUSE);
+        cleaning.again = Some(now + cleaning.pause);
+    }
+
+    fn say_leftovers(&self, id: &InstanceId, pids: &str, out: &mut Vec<Output>) {
+        let Some(run) = self.run_of(id) else { return };
+        let forked = run.end == Some(End::Own)
+            && run.spec.kind == Kind::Simple
+            && self.instances.get(id).is_some_and(|i| i.last_exit == Some(Exit::Code(0)));
+        let hint = if forked {
+            "; if it is meant to go to the background, declare kind = \"forking\""
+        } else {
+            ""
+        };
+        let message =
+            format!("{id} has left processes behind (pid {pids}): they are stopped{hint}");
+        self.event(id, EventKind::Leftovers, Severity::Warning, message, Vec::new(), out);
+    }
+
+    fn survivors(
+        &mut self,
+        now: Now,
+        id: &InstanceId,
+        unkillable: &[(Pid, String)],
+        pids: &str,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(run) = self.run_mut(id) else { return };
+        let Stage::Cleaning(cleaning) = &mut run.stage else { return };
+        let lasted = now.since(cleaning.since);
+        cleaning.again = Some(now + cleaning.pause);
+        let max = if cleaning.said_unkillable { UNKILLABLE_PAUSE } else { KILL_PAUSE_MAX };
+        cleaning.pause = (cleaning.pause * 2).min(max);
+        if lasted < UNKILLABLE_AFTER || cleaning.said_unkillable {
+            return;
+        }
+        cleaning.said_unkillable = true;
+        let stuck = unkillable.iter().map(|(pid, wait)| match wait.as_str() {
+            "" => format!("pid {} is in uninterruptible sleep", pid.0),
+            wait => format!("pid {} is in uninterruptible sleep in {wait}", pid.0),
+        });
+        let stuck = stuck.collect::<Vec<_>>().join(", ");
+        let why = if stuck.is_empty() {
+            format!("pid {pids} is still there although it was killed")
+        } else {
+            format!("{stuck}: it waits for a device or a file server")
+        };
+        cleaning.seen.clone_from(&why);
+        let message = format!(
+            "{id} cannot be killed, tried for {}: {why}; it is tried again, and not started before",
+            format_duration(Duration::from_secs(lasted.as_secs()))
+        );
+        self.event(id, EventKind::Unkillable, Severity::Error, message, Vec::new(), out);
+    }
+
+    pub(crate) fn cleaning_due(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(run) = self.run_mut(id) else { return };
+        let number = run.id;
+        let Stage::Cleaning(cleaning) = &mut run.stage else { return };
+        cleaning.again = None;
+        let (instance, run) = (id.clone(), number);
+        if cleaning.killing {
+            out.push(Output::KillTree { instance, run });
+        } else if cleaning.grace.is_some_and(|grace| grace <= now) {
+            cleaning.killing = true;
+            cleaning.since = now;
+            cleaning.pause = KILL_PAUSE;
+            let message = format!("{id}: what it has left behind is killed");
+            self.event(id, EventKind::Killing, Severity::Warning, message, Vec::new(), out);
+            out.push(Output::KillTree { instance, run });
+        } else {
+            out.push(Output::InspectTree { instance, run });
+        }
+    }
+}
