@@ -48,12 +48,11 @@ pub fn role_of_peer(settings: &ApiSettings, peer: &Peer, own_uid: u32, names: &d
     if settings.viewers.iter().any(belongs) { Role::Read } else { Role::None }
 }
 
-/// What somebody may of whom nothing is known but that he is on this machine.
+/// What somebody may of whom nothing is known: at most look. `everyone` means the users of this
+/// machine, and nobody knows whether he is one.
 pub fn role_of_anybody(settings: &ApiSettings) -> Role {
-    if settings.operators.contains(&Principal::Everyone) {
-        return Role::Act;
-    }
-    if settings.viewers.contains(&Principal::Everyone) { Role::Read } else { Role::None }
+    let mut named = settings.operators.iter().chain(&settings.viewers);
+    if named.any(|principal| *principal == Principal::Everyone) { Role::Read } else { Role::None }
 }
 
 #[cfg(test)]
@@ -115,5 +114,9 @@ mod tests {
         check(&open, 4711, &[], Role::Read);
         assert_eq!(role_of_anybody(&open), Role::Read);
         assert_eq!(role_of_anybody(&ApiSettings::default()), Role::None);
+        let operators = vec![Principal::Everyone];
+        let wide = ApiSettings { operators, ..ApiSettings::default() };
+        check(&wide, 4711, &[], Role::Act);
+        assert_eq!(role_of_anybody(&wide), Role::Read, "who is unknown never acts");
     }
 }
