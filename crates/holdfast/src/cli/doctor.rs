@@ -71,12 +71,9 @@ pub(crate) fn run(output: &Output, global: &Global) -> Result<Code, Failure> {
 fn configuration(global: &Global) -> Finding {
     let check = "the configuration has no faults";
     let loaded = locate::load(global);
-    let help = "`holdfast config check` shows them";
-    if loaded.diagnostics.is_empty() {
-        yes(check)
-    } else {
-        no(check, loaded.diagnostics.summary(), help)
-    }
+    let Some(first) = loaded.diagnostics.iter().next() else { return yes(check) };
+    let what = format!("{}: {}", loaded.diagnostics.summary(), first.message);
+    no(check, what, "`holdfast config check` shows every fault at its place")
 }
 
 /// What the daemon itself knows.
