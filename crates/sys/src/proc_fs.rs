@@ -45,9 +45,10 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Neither ended nor about to vanish.
+    /// Neither ended nor about to vanish. The state is that of the first thread; one that has
+    /// ended alone leaves a process that goes on.
     pub fn is_alive(&self) -> bool {
-        !matches!(self.state, 'Z' | 'X' | 'x')
+        1 < self.threads || !matches!(self.state, 'Z' | 'X' | 'x')
     }
 }
 

@@ -27,19 +27,36 @@ impl Hierarchy {
 
 /// A mounted hierarchy, and the directory in it that stands for our own cgroup.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Mounted {
+pub(super) struct Mounted {
     is_v2: bool,
     /// Of version 1: what it controls.
     controllers: Vec<String>,
     mount: PathBuf,
+    /// The part of the hierarchy that is mounted, as a container may see one only.
+    root: String,
     own: PathBuf,
+}
+
+impl Mounted {
+    /// The directory of a process, by the text of its /proc/<pid>/cgroup.
+    fn directory_of(&self, text: &str) -> Option<PathBuf> {
+        let path = text.lines().find_map(|line| path_of(line, self.is_v2, &self.controllers))?;
+        let inside = path.strip_prefix(self.root.trim_end_matches('/')).unwrap_or("/");
+        Some(self.mount.join(inside.trim_start_matches('/')))
+    }
 }
 
 pub(super) fn detect(base_name: &str) -> Cgroups {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mounted = find_mounted(&mounts, &own);
-    let mut found = Cgroups { tracking: None, controllers: Vec::new(), notices: Vec::new() };
+    let mut found = Cgroups {
+        tracking: None,
+        controllers: Vec::new(),
+        notices: Vec::new(),
+        base_name: base_name.to_owned(),
+        mounted: Vec::new(),
+    };
     if let Some(v2) = mounted.iter().find(|mounted| mounted.is_v2) {
         use_v2(v2, base_name, &mut found);
     }
@@ -49,7 +66,28 @@ pub(super) fn detect(base_name: &str) -> Cgroups {
         }
     }
     add_notices(&mut found);
+    found.mounted = mounted;
     found
+}
+
+/// The directories of a group that a process is in, or in a group inside of; the one that tracks
+/// comes first.
+pub(super) fn places_of_process(
+    mounted: &[Mounted],
+    base_name: &str,
+    group: &str,
+    pid: u32,
+) -> Vec<Place> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let wanted = Path::new(base_name).join(group);
+    let place_in = |mounted: &Mounted| {
+        let directory = mounted.directory_of(&text)?;
+        let path = directory.ancestors().find(|above| above.ends_with(&wanted))?;
+        Some(Place { is_v2: mounted.is_v2, path: path.to_owned() })
+    };
+    let mut places: Vec<Place> = mounted.iter().filter_map(place_in).collect();
+    places.sort_by_key(|place| !place.is_v2);
+    places
 }
 
 fn use_v2(v2: &Mounted, base_name: &str, found: &mut Cgroups) {
@@ -158,17 +196,24 @@ fn mounted_of(line: &str, own: &str) -> Option<Mounted> {
         _ => return None,
     };
     let options: Vec<String> = back.nth(1)?.split(',').map(str::to_owned).collect();
-    let own_path = own.lines().find_map(|line| own_path_of(line, is_v2, &options))?;
-    // A mount may show only a part of the hierarchy, as in a container.
-    let inside = own_path.strip_prefix(root.trim_end_matches('/')).unwrap_or("/");
-    let inside = inside.trim_start_matches('/').trim_end_matches(OWN_LEAF).trim_end_matches('/');
-    let own = mount.join(inside);
-    let own = if own.is_dir() { own } else { mount.clone() };
-    Some(Mounted { is_v2, controllers: options, mount, own })
+    let mut mounted = Mounted {
+        is_v2,
+        controllers: options,
+        mount: mount.clone(),
+        root: root.to_owned(),
+        own: mount,
+    };
+    let own = mounted.directory_of(own)?;
+    // Out of the leaf that an earlier daemon may have put us into.
+    let own = if own.ends_with(OWN_LEAF) { own.parent().map(Path::to_owned)? } else { own };
+    if own.is_dir() {
+        mounted.own = own;
+    }
+    Some(mounted)
 }
 
 /// `4:cpu,cpuacct:/path` of version 1, `0::/path` of version 2.
-fn own_path_of<'a>(line: &'a str, is_v2: bool, options: &[String]) -> Option<&'a str> {
+fn path_of<'a>(line: &'a str, is_v2: bool, options: &[String]) -> Option<&'a str> {
     let (_, rest) = line.split_once(':')?;
     let (controllers, path) = rest.split_once(':')?;
     let belongs = if is_v2 {

@@ -12,7 +12,7 @@ mod group;
 
 pub use group::Group;
 
-use detect::Hierarchy;
+use detect::{Hierarchy, Mounted};
 use group::Place;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -94,6 +94,8 @@ pub struct Cgroups {
     /// Where each limit is set.
     controllers: Vec<(Controller, Hierarchy)>,
     notices: Vec<String>,
+    base_name: String,
+    mounted: Vec<Mounted>,
 }
 
 impl Cgroups {
@@ -162,6 +164,14 @@ impl Cgroups {
             .map(|hierarchy| hierarchy.place(group))
             .filter(|place| place.path.is_dir())
             .collect();
+        (!places.is_empty()).then(|| Group::new(places))
+    }
+
+    /// The same, found by a process that is in it: the way to a group that was made from another
+    /// place in the hierarchies, as when the daemon was started in another session then.
+    pub fn open_of_process(&self, group: &str, pid: u32) -> Option<Group> {
+        check_name(group).ok()?;
+        let places = detect::places_of_process(&self.mounted, &self.base_name, group, pid);
         (!places.is_empty()).then(|| Group::new(places))
     }
 

@@ -61,6 +61,8 @@ fn d2_members_are_listed_killed_and_the_group_removed() {
     let output = Output::new();
     let spawned = start("sleep 1000 & echo $!; wait", &group, &output);
     let child: u32 = output.line("the child").parse().unwrap();
+    assert_eq!(cgroups.open_of_process("web:1", child).as_ref(), Some(&group));
+    assert_eq!(cgroups.open_of_process("web:1", std::process::id()), None);
     let mut members = group.members().unwrap();
     members.sort_unstable();
     let mut expect = [spawned.pid, child];

@@ -130,3 +130,36 @@ fn a_pid_file_is_held_by_one_removed_at_the_end_and_taken_over_from_the_dead() {
     drop(held);
     assert!(!path.exists());
 }
+
+/// Speaks to the service manager, and has nothing of it left for its children.
+pub(crate) fn notify_helper() -> i32 {
+    sys::notify::clear_environment();
+    let left = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"].map(std::env::var_os);
+    let told = sys::notify::send("READY=1").unwrap();
+    println!("{told} {:?} {}", sys::notify::watchdog_interval(), left.iter().flatten().count());
+    println!("{}", sys::notify::environment().len());
+    0
+}
+
+#[test]
+fn d1_the_service_manager_is_told_and_children_can_not_speak_for_us() {
+    let output = Output::new();
+    let path = output.path("manager.sock");
+    let manager = sys::socket::notify_socket(&path, None).unwrap();
+    let mut plan = helper_plan("notify", "", output.fd());
+    plan.env.push(("NOTIFY_SOCKET".into(), path.into()));
+    plan.env.push(("WATCHDOG_USEC".into(), "3000000".into()));
+    let spawned = spawn(&plan).unwrap();
+    assert_eq!(wait(spawned.pid), Exit::Code(0));
+    assert_eq!(output.text(), "true Some(1.5s) 0\n2\n");
+    let told = sys::socket::receive_notify(std::os::fd::AsFd::as_fd(&manager)).unwrap();
+    assert_eq!(told, Some((b"READY=1".to_vec(), spawned.pid)));
+
+    let output = Output::new();
+    let mut plan = helper_plan("notify", "", output.fd());
+    plan.env.push(("WATCHDOG_USEC".into(), "3000000".into()));
+    plan.env.push(("WATCHDOG_PID".into(), "1".into()));
+    let spawned = spawn(&plan).unwrap();
+    assert_eq!(wait(spawned.pid), Exit::Code(0));
+    assert_eq!(output.text(), "false None 0\n2\n");
+}

@@ -151,6 +151,8 @@ extern "C" fn before_main() {
         "daemon" => crate::daemon::helper(&argument),
         "pid-file" => crate::daemon::pid_file_helper(&argument),
         "exec" => crate::spawning::exec_helper(&argument),
+        "notify" => crate::daemon::notify_helper(),
+        "headless" => crate::trees::headless_helper(),
         _ => 99,
     };
     std::process::exit(code);

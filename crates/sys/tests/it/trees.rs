@@ -186,3 +186,35 @@ fn group(name: &str) -> Option<(Cgroups, sys::cgroup::Group)> {
     let (group, _) = cgroups.create(name, &Limits::default()).unwrap();
     Some((cgroups, group))
 }
+
+/// Its first thread ends, another one goes on.
+pub(crate) fn headless_helper() -> i32 {
+    std::thread::spawn(|| {
+        loop {
+            std::thread::park();
+        }
+    });
+    println!("ready");
+    // SAFETY: ends this thread alone; nothing that it owns is used by the other one.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    1
+}
+
+/// It looks like a zombie and is none.
+#[test]
+fn d2_a_process_without_its_first_thread_is_alive_and_can_be_killed() {
+    be_subreaper();
+    let output = Output::new();
+    let mut tree = Tree { group: None, token: token("headless"), known: Vec::new() };
+    let mut plan = crate::support::helper_plan("headless", "", output.fd());
+    plan.env.push(("HOLDFAST_RUN".into(), tree.token.clone().into()));
+    let spawned = spawn(&plan).unwrap();
+    tree.known.push(spawned.pid);
+    wait_for("the end of its first thread", || {
+        proc_fs::stat(spawned.pid).is_ok_and(|stat| stat.state == 'Z').then_some(())
+    });
+    let found: Vec<u32> = tree.members().iter().map(|member| member.pid).collect();
+    let survivors = tree.kill_all();
+    assert_eq!(wait(spawned.pid), sys::child::Exit::Signal(libc::SIGKILL));
+    assert_eq!((found, survivors), (vec![spawned.pid], Vec::new()));
+}
