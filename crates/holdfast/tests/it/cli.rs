@@ -1,6 +1,8 @@
 //! The command line against a made-up root: exit codes, output, and what it says when nobody or
 //! somebody strange answers. No daemon is needed.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use control::{
     Envelope, ErrorCode, Fault, InstanceView, Reply, Request, ServiceView, Snapshot, WhyLink,
     WhyView, decode_frame, encode_frame,
