@@ -77,8 +77,9 @@ pub(super) fn of_thread(tid: i32) -> Vec<String> {
         std::thread::park_timeout(LOOK_EVERY);
     }
     let count = COUNT.load(Ordering::SeqCst).min(FRAMES_MAX);
-    let frames: Vec<usize> =
-        FRAMES.iter().take(count).map(|frame| frame.load(Ordering::SeqCst)).collect();
+    let frames = FRAMES.iter().take(count).map(|frame| frame.load(Ordering::SeqCst));
+    // The outermost frame of a thread has the return address 0.
+    let frames: Vec<usize> = frames.filter(|address| *address != 0).collect();
     STATE.store(IDLE, Ordering::SeqCst);
     name_frames(&frames)
 }

@@ -55,6 +55,10 @@ fn an_address_in_use_names_who_holds_it() {
     plan.pass_fds = vec![tcp.as_fd(), udp.as_fd(), unix_listener.as_fd()];
     let spawned = spawn(&plan).unwrap();
     drop(plan);
+    // The new program's words appear a moment after our memory has been given back to us.
+    crate::support::wait_for("the command line", || {
+        sys::proc_fs::command_line(spawned.pid).filter(|line| line == "sleep 1000")
+    });
     let port = tcp.local_addr().unwrap().port();
     let addresses = [
         Address::Tcp(tcp.local_addr().unwrap()),
