@@ -1,7 +1,7 @@
 //! Our own process: limits, signals, and becoming another program.
 //!
 //! Invariant (C5): what is raised here for ourselves is taken back for every program that we
-//! execute; `spawn` asks [`original_nofile_limit`].
+//! execute; `spawn` asks `original_nofile_limit`.
 //! Source: getrlimit(2), execve(2), signal(7).
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};

@@ -6,7 +6,7 @@
 //! addresses; names are looked up by the watcher. A thread in uninterruptible sleep takes no signal:
 //! then the kernel function it waits in is all that can be said.
 //!
-//! Reports: at the limit, then each time the stall has lasted [`REPORT_GROWTH`] times as long.
+//! Reports: at the limit, then each time the stall has lasted `REPORT_GROWTH` times as long.
 //! Source: signal-safety(7), tgkill(2).
 
 mod stack;

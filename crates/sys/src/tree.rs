@@ -8,7 +8,7 @@
 //! Cost: with a cgroup one small file and one line of /proc for each member; without, the
 //! environment of our own children; all of /proc is read only for a run of an earlier daemon, whose
 //! orphans went to process 1.
-//! State: the tokens of the last [`SPAWNED_MAX`] runs that were spawned by this very process.
+//! State: the tokens of the last `SPAWNED_MAX` runs that were spawned by this very process.
 
 use crate::cgroup::Group;
 use crate::{pidfd, proc_fs, process};
