@@ -66,6 +66,9 @@ pub(crate) fn supervisors(size: &Size, machine: &str, outcomes: &[Outcome]) -> S
 fn cells(figures: &Figures) -> Vec<String> {
     let starts = &figures.starts;
     let start = match (starts.first(), quantile(starts, 50), starts.last()) {
+        (Some(_), Some(only), Some(_)) if starts.len() == 1 => {
+            format!("{:.2} s (once)", only.as_secs_f64())
+        }
         (Some(first), Some(median), Some(last)) => format!(
             "{:.2} s ({:.2}–{:.2})",
             median.as_secs_f64(),
