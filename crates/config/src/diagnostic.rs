@@ -299,7 +299,8 @@ impl<'s> Faults<'s> {
         list.sort_by_cached_key(Fault::order);
         let mut kept: Vec<Fault> = Vec::with_capacity(list.len().min(DIAGNOSTICS_MAX));
         let mut left_out = 0;
-        for fault in list {
+        let mut rest = list.into_iter();
+        while let Some(fault) = rest.next() {
             let same_place = kept.iter().rev().take_while(|k| k.spot == fault.spot);
             if same_place.into_iter().any(|k| *k == fault) {
                 continue;
@@ -310,10 +311,18 @@ impl<'s> Faults<'s> {
                 continue;
             }
             left_out += 1;
-            let warning = kept.iter().position(|k| k.severity == Severity::Warning);
-            if let (Severity::Error, Some(at)) = (fault.severity, warning) {
-                kept.remove(at);
-                kept.push(fault);
+            let warning = kept.iter().rposition(|k| k.severity == Severity::Warning);
+            match (fault.severity, warning) {
+                (Severity::Error, Some(at)) => {
+                    kept.remove(at);
+                    kept.push(fault);
+                }
+                (Severity::Warning, _) => {}
+                // Only errors are kept: nothing that follows can take the place of one.
+                (Severity::Error, None) => {
+                    left_out += rest.len();
+                    break;
+                }
             }
         }
         let list = kept.into_iter().map(|fault| fault.resolve(sources)).collect();

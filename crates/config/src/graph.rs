@@ -55,53 +55,70 @@ fn report_dangling(
 }
 
 fn check_cycles(mut graph: Graph<'_>, faults: &mut Faults<'_>) {
-    trim(&mut graph);
-    let mut told: BTreeSet<&ServiceName> = BTreeSet::new();
-    let mut cycles = 0;
-    for name in graph.keys().copied() {
-        if cycles == CYCLES_MAX {
-            break;
+    let knots = knots(&graph);
+    // Within a knot every service is on a circle, so that the search never leaves it in vain.
+    for (name, edges) in &mut graph {
+        let own = knots.get(name);
+        edges.retain(|edge| own.is_some() && own == knots.get(&edge.to));
+    }
+    let mut told = BTreeSet::new();
+    for (name, knot) in &knots {
+        if told.len() < CYCLES_MAX && told.insert(knot) {
+            let cycle = shortest_cycle(name, &graph).unwrap_or_default();
+            report_cycle(&cycle, faults);
         }
-        if told.contains(name) {
-            continue;
-        }
-        let Some(cycle) = shortest_cycle(name, &graph) else { continue };
-        if cycle.iter().any(|(from, _)| told.contains(from)) {
-            continue;
-        }
-        told.extend(cycle.iter().map(|(from, _)| *from));
-        report_cycle(&cycle, faults);
-        cycles += 1;
     }
 }
 
-/// Removes, again and again, services that wait for nobody: they are in no cycle.
-fn trim(graph: &mut Graph<'_>) {
-    let mut waiting: BTreeMap<&ServiceName, usize> = BTreeMap::new();
-    let mut waiters: BTreeMap<&ServiceName, Vec<&ServiceName>> = BTreeMap::new();
-    for (from, edges) in graph.iter() {
-        waiting.insert(from, edges.len());
+/// Groups of services that all wait for each other (strongly connected components of more than
+/// one), as the group's number by name. Without recursion: a chain may have thousands of links.
+fn knots<'d>(graph: &Graph<'d>) -> BTreeMap<&'d ServiceName, usize> {
+    let mut waiters: BTreeMap<&ServiceName, Vec<&'d ServiceName>> = BTreeMap::new();
+    for (from, edges) in graph {
         for edge in edges {
             waiters.entry(&edge.to).or_default().push(from);
         }
     }
-    let free = waiting.iter().filter(|(_, count)| **count == 0).map(|(name, _)| *name);
-    let mut free: Vec<&ServiceName> = free.collect();
-    while let Some(name) = free.pop() {
-        graph.remove(name);
-        for waiter in waiters.remove(name).unwrap_or_default() {
-            if let Some(count) = waiting.get_mut(waiter) {
-                *count -= 1;
-                if *count == 0 {
-                    free.push(waiter);
-                }
+    let mut knots = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for (number, root) in last_finished_first(graph).into_iter().enumerate() {
+        let mut group = Vec::new();
+        let mut stack = vec![root];
+        while let Some(name) = stack.pop() {
+            if seen.insert(name) {
+                group.push(name);
+                stack.extend(waiters.get(name).into_iter().flatten());
+            }
+        }
+        if 1 < group.len() {
+            knots.extend(group.into_iter().map(|name| (name, number)));
+        }
+    }
+    knots
+}
+
+/// The services in the reverse order in which a depth-first walk leaves them.
+fn last_finished_first<'d>(graph: &Graph<'d>) -> Vec<&'d ServiceName> {
+    let mut finished = Vec::with_capacity(graph.len());
+    let mut seen = BTreeSet::new();
+    for root in graph.keys().copied() {
+        if !seen.insert(root) {
+            continue;
+        }
+        let mut path = vec![(root, 0)];
+        while let Some((name, next)) = path.pop() {
+            let Some(edge) = graph.get(name).and_then(|edges| edges.get(next)) else {
+                finished.push(name);
+                continue;
+            };
+            path.push((name, next + 1));
+            if seen.insert(&edge.to) {
+                path.push((&edge.to, 0));
             }
         }
     }
-    let left: BTreeSet<&ServiceName> = graph.keys().copied().collect();
-    for edges in graph.values_mut() {
-        edges.retain(|edge| left.contains(&edge.to));
-    }
+    finished.reverse();
+    finished
 }
 
 /// The shortest way from a service back to itself, as (from, edge).

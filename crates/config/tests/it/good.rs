@@ -117,8 +117,8 @@ fn defaults_that_depend_on_the_machine_come_from_the_context() {
     };
     let root = context();
     assert_eq!(daemon(&root), ("/var/lib/holdfast".into(), "/run/holdfast".into()));
-    let user = config::Context { is_root: false, home: "/home/a".into(), ..root.clone() };
-    let state = "/home/a/.local/state/holdfast";
+    let user = config::Context { is_root: false, home: "/users/me".into(), ..root.clone() };
+    let state = "/users/me/.local/state/holdfast";
     assert_eq!(daemon(&user), (state.into(), format!("{state}/run")));
     let session = config::Context {
         xdg_state_home: Some("/s".into()),
