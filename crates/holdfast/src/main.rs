@@ -5,6 +5,7 @@
 
 mod cli;
 mod demo;
+mod logs;
 mod paths;
 mod root;
 

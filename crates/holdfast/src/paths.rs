@@ -96,9 +96,8 @@ impl Paths {
 
 /// The machine as far as defaults depend on it.
 pub fn machine_context(state_dir: Option<&Path>) -> config::Context {
-    let directory = |name: &str| {
-        std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
-    };
+    let directory =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     config::Context {
         hostname: sys::proc_fs::hostname(),
         is_root: sys::users::effective_uid() == 0,

@@ -1,0 +1,293 @@
+//! Our own helper processes, supervised by a core of their own: holdfast is its own first
+//! customer. A duty that hangs or dies costs a restart of that duty and nothing else.
+
+use super::control_server::{self, Door};
+use super::driver::{Driver, Happening};
+use super::hands::{Job, RunKey};
+use super::launch::{Launch, Output as Streams, Tracking};
+use crate::logs::protocol::{FromLogs, ToLogs, WatchPolicy};
+use anyhow::Context as _;
+use base::{Backoff, ByteSize, InstanceId, ServiceName};
+use control::{Caller, Role, decode_frame, encode_frame};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use supervisor::{
+    Kind, LogPolicy, ProcessSpec, Readiness, RestartPolicy, RestartWhen, ServiceSpec, StopAction,
+    StopStep,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+/// The duty with the journal, the API and the web console.
+pub(crate) const CONSOLE: &str = "console";
+/// The duty that keeps the services' output.
+pub(crate) const LOGS: &str = "logs";
+
+/// Orders that wait for the logs duty. All instances at once fit: 10,000 services.
+const LOG_ORDERS_MAX: usize = 65_536;
+
+const SIGTERM: i32 = 15;
+const SIGKILL: i32 = 9;
+
+/// What the duties need of the root.
+pub(crate) struct Duties {
+    /// The program that runs: this one.
+    pub(crate) program: PathBuf,
+    pub(crate) door: Door,
+    /// Listening sockets that outlive the duty which serves them, by name.
+    pub(crate) listeners: BTreeMap<String, OwnedFd>,
+    log_orders: Option<mpsc::Sender<ToLogs>>,
+    watched: BTreeMap<InstanceId, WatchPolicy>,
+}
+
+impl Duties {
+    pub(crate) fn new(program: PathBuf, door: Door, listeners: BTreeMap<String, OwnedFd>) -> Self {
+        Self { program, door, listeners, log_orders: None, watched: BTreeMap::new() }
+    }
+
+    /// The specs of all duties.
+    pub(crate) fn specs(&self) -> BTreeMap<ServiceName, Arc<ServiceSpec>> {
+        [CONSOLE, LOGS]
+            .into_iter()
+            .filter_map(|name| Some((name.parse().ok()?, Arc::new(self.spec(name)?))))
+            .collect()
+    }
+
+    fn spec(&self, name: &str) -> Option<ServiceSpec> {
+        let program = self.program.to_string_lossy().into_owned();
+        Some(ServiceSpec {
+            name: name.parse().ok()?,
+            description: String::new(),
+            autostart: true,
+            kind: Kind::Simple,
+            instances: 1,
+            process: process(vec![program, "duty".into(), name.into()]),
+            after: BTreeSet::new(),
+            requires: BTreeSet::new(),
+            wants: BTreeSet::new(),
+            ready: Readiness::Started,
+            start_timeout: Duration::from_secs(30),
+            stop: vec![StopStep {
+                action: StopAction::Signal(SIGTERM),
+                wait: Duration::from_secs(5),
+            }],
+            reload: None,
+            restart: RestartPolicy {
+                when: RestartWhen::Always,
+                success_codes: BTreeSet::new(),
+                success_signals: BTreeSet::new(),
+                backoff: Backoff {
+                    first: Duration::from_millis(100),
+                    max: Duration::from_secs(10),
+                    jitter_percent: 10,
+                },
+                healthy_after: Duration::from_secs(10),
+                // A duty is never given up: its back-off bounds what trying costs.
+                budget: u32::MAX,
+                budget_window: Duration::from_secs(60),
+            },
+            watchdog: None,
+            log: log_policy(),
+        })
+    }
+
+    /// Orders the output of an instance to be kept, now or as soon as the logs duty is there.
+    pub(crate) fn watch_log(&mut self, instance: &InstanceId, spec: &ServiceSpec) {
+        let policy = policy_of(instance, spec);
+        if self.watched.get(instance) != Some(&policy) {
+            self.watched.insert(instance.clone(), policy.clone());
+            self.order(ToLogs::Watch { instance: instance.to_string(), policy });
+        }
+    }
+
+    /// The instance is gone from the configuration.
+    pub(crate) fn unwatch_log(&mut self, instance: &InstanceId) {
+        if self.watched.remove(instance).is_some() {
+            self.order(ToLogs::Unwatch { instance: instance.to_string() });
+        }
+    }
+
+    fn order(&mut self, order: ToLogs) {
+        let lost = self.log_orders.as_ref().is_some_and(|orders| orders.try_send(order).is_err());
+        if lost {
+            // The link is dead or hopelessly behind: the next one begins with all orders.
+            self.log_orders = None;
+        }
+    }
+}
+
+pub(crate) fn process(argv: Vec<String>) -> ProcessSpec {
+    let mut env = BTreeMap::new();
+    for name in ["RUST_BACKTRACE", "HOLDFAST_LOG"] {
+        if let Ok(value) = std::env::var(name) {
+            env.insert(name.to_owned(), value);
+        }
+    }
+    ProcessSpec {
+        argv,
+        env,
+        env_files: Vec::new(),
+        user: None,
+        group: None,
+        supplementary_groups: None,
+        directory: "/".into(),
+        umask: 0o027,
+        nice: 0,
+        io_priority: None,
+        oom_score_adjust: 0,
+        rlimits: BTreeMap::new(),
+        limits: supervisor::CgroupLimits::default(),
+        sockets: Vec::new(),
+        port: None,
+        no_new_privileges: true,
+    }
+}
+
+fn policy_of(instance: &InstanceId, spec: &ServiceSpec) -> WatchPolicy {
+    let log = &spec.log;
+    let render = |path: &PathBuf| spec.process.render(&path.to_string_lossy(), instance).into();
+    WatchPolicy {
+        path: log.path.as_ref().map(render),
+        size_max: log.size_max.0,
+        age_max_ms: log.age_max.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        keep: log.keep,
+        compress: log.compress,
+        split_stderr: log.split_stderr,
+    }
+}
+
+fn log_policy() -> LogPolicy {
+    LogPolicy {
+        path: None,
+        size_max: ByteSize::mib(10),
+        age_max: None,
+        keep: 0,
+        compress: false,
+        split_stderr: false,
+    }
+}
+
+impl Driver {
+    /// Makes ready what a duty is started with: its link to us and its listening sockets.
+    pub(crate) fn duty_launch(
+        &mut self,
+        key: &RunKey,
+        spec: &ServiceSpec,
+    ) -> anyhow::Result<Launch> {
+        let name = spec.name.as_str();
+        let (ours, theirs) = sys::socket::pair().context("cannot make a pair of sockets")?;
+        let mut fds = vec![("root".to_owned(), theirs)];
+        if name == CONSOLE {
+            for (listener, fd) in &self.duties.listeners {
+                fds.push((listener.clone(), fd.as_fd().try_clone_to_owned()?));
+            }
+        }
+        let stream = std::os::unix::net::UnixStream::from(ours);
+        stream.set_nonblocking(true)?;
+        let stream = UnixStream::from_std(stream)?;
+        if name == CONSOLE {
+            let caller = Caller { name: format!("duty {name}"), role: Role::Act };
+            let door = self.duties.door.clone();
+            self.tasks.spawn(control_server::serve(stream, caller, door, true));
+        } else {
+            self.link_logs(stream);
+        }
+        let names = (3..).zip(&fds).map(|(number, (name, _))| format!("{name}={number}"));
+        let fd_list = names.collect::<Vec<_>>().join(",");
+        let paths = &self.paths;
+        // `@` can't be in a service's name, so this is never taken for one.
+        let token = format!("{}/@{name}/{}", self.state_id, key.run);
+        Ok(Launch {
+            key: key.clone(),
+            process: Arc::new(spec.process.clone()),
+            argv: spec.process.argv.clone(),
+            own_env: vec![
+                ("HOLDFAST_FDS".into(), fd_list),
+                ("HOLDFAST_RUN".into(), token.clone()),
+                ("HOLDFAST_STATE_DIR".into(), paths.state.to_string_lossy().into_owned()),
+                ("HOLDFAST_RUN_DIR".into(), paths.run.to_string_lossy().into_owned()),
+            ],
+            output: Streams::Inherit,
+            tracking: Tracking::Tree { cgroups: None, token },
+            notify: None,
+            sockets: None,
+            duty_fds: fds.into_iter().map(|(_, fd)| fd).collect(),
+            // The logs duty outlives us: while nobody is there, it goes on keeping the output.
+            parent_death_signal: (name != LOGS).then_some(SIGKILL),
+        })
+    }
+
+    fn link_logs(&mut self, stream: UnixStream) {
+        let (orders, waiting) = mpsc::channel(LOG_ORDERS_MAX);
+        for (instance, policy) in &self.duties.watched {
+            let instance = instance.to_string();
+            let _ = orders.try_send(ToLogs::Watch { instance, policy: policy.clone() });
+        }
+        self.duties.log_orders = Some(orders);
+        self.tasks.spawn(logs_link(stream, waiting, self.happenings.clone()));
+    }
+
+    /// The logs duty said something.
+    pub(crate) fn logs_said(&mut self, said: FromLogs) {
+        match said {
+            FromLogs::Ready | FromLogs::Drained { .. } => {}
+            FromLogs::Unwatched { instance } => {
+                let Ok(instance) = instance.parse::<InstanceId>() else { return };
+                let fifo = |end: &str| self.paths.fifos().join(format!("{instance}.{end}"));
+                let paths = vec![fifo("out"), fifo("err")];
+                if !self.duties.watched.contains_key(&instance) {
+                    self.hands.give(&instance, Job::Release { paths });
+                }
+            }
+            FromLogs::Lost { instance, bytes, lines, reason } => {
+                let message = format!(
+                    "{bytes} bytes ({lines} lines) of the output of {instance} were lost: {reason}"
+                );
+                let data = [("bytes".to_owned(), bytes.into()), ("lines".to_owned(), lines.into())];
+                let (data, severity) = (data.into_iter().collect(), control::Severity::Error);
+                self.events.say_with(&instance, "logs.lost", severity, message, data);
+            }
+            FromLogs::Notice { message } => self.events.complain("duty/logs", message),
+            FromLogs::Failed { instance, message } => {
+                self.events.complain(&instance, message);
+            }
+        }
+    }
+}
+
+async fn logs_link(
+    stream: UnixStream,
+    orders: mpsc::Receiver<ToLogs>,
+    happenings: mpsc::Sender<Happening>,
+) {
+    if let Err(error) = talk_to_logs(stream, orders, happenings).await {
+        tracing::debug!(error = %format!("{error:#}"), "the link to the logs duty ended");
+    }
+}
+
+async fn talk_to_logs(
+    stream: UnixStream,
+    mut orders: mpsc::Receiver<ToLogs>,
+    happenings: mpsc::Sender<Happening>,
+) -> anyhow::Result<()> {
+    let (mut reader, mut writer) = stream.into_split();
+    let mut buffer = Vec::new();
+    loop {
+        while let Some((said, used)) = decode_frame::<FromLogs>(&buffer)? {
+            buffer.drain(..used);
+            happenings.send(Happening::LogsSaid(said)).await?;
+        }
+        tokio::select! {
+            // Cancel safe: what has been read is in `buffer`.
+            read = reader.read_buf(&mut buffer) => if read? == 0 { return Ok(()) },
+            order = orders.recv() => match order {
+                Some(order) => writer.write_all(&encode_frame(&order)?).await?,
+                None => return Ok(()),
+            },
+        }
+    }
+}

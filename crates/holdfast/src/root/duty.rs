@@ -1,0 +1,84 @@
+//! The helper processes: takes what the root has passed and hands it to the room that does the
+//! duty.
+
+use super::duties::{CONSOLE, LOGS};
+use anyhow::Context as _;
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+
+/// The variable that names what was passed, as `name=fd,name=fd`.
+const FDS_VARIABLE: &str = "HOLDFAST_FDS";
+
+/// Runs one of the daemon's helper processes to its end.
+pub(crate) fn duty(name: &str) -> anyhow::Result<()> {
+    let mut fds = sys::process::inherited_fds(FDS_VARIABLE);
+    let root = fds
+        .remove("root")
+        .context("a duty is started by `holdfast run`, and can't be started by hand")?;
+    start_log();
+    sys::process::ignore_sigpipe();
+    let state = directory("HOLDFAST_STATE_DIR")?;
+    let run = directory("HOLDFAST_RUN_DIR")?;
+    match name {
+        CONSOLE => console(root, fds, &state),
+        LOGS => crate::logs::run(root, &state, &run),
+        other => anyhow::bail!("there is no duty called {other}"),
+    }
+}
+
+fn directory(variable: &str) -> anyhow::Result<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from).with_context(|| format!("{variable} is not set"))
+}
+
+fn start_log() {
+    use tracing_subscriber::EnvFilter;
+    let level = std::env::var("HOLDFAST_LOG").unwrap_or_else(|_| "info".to_owned());
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let started = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .try_init();
+    drop(started);
+}
+
+fn console(
+    root: OwnedFd,
+    mut fds: BTreeMap<String, OwnedFd>,
+    state: &std::path::Path,
+) -> anyhow::Result<()> {
+    let effective = state.join("effective.toml");
+    let loaded = config::load(&effective, &crate::paths::machine_context(None));
+    let config = loaded.config.with_context(|| format!("{} has faults", effective.display()))?;
+    let api = fds.remove("api").context("no `api` socket was passed")?;
+    let tls = config.api.tcp.as_ref().and_then(|tcp| tcp.tls.clone());
+    let setup = console::Setup {
+        root: UnixStream::from(root),
+        api: UnixListener::from(api),
+        http: fds.remove("http").map(TcpListener::from),
+        tcp: fds.remove("tcp").map(|fd| (TcpListener::from(fd), tls)),
+        config,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .build()
+        .context("cannot build the runtime")?;
+    runtime.block_on(async {
+        let token = tokio_util::sync::CancellationToken::new();
+        let stop = token.clone();
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let serving = console::serve(setup, token);
+        tokio::pin!(serving);
+        tokio::select! {
+            ended = &mut serving => return anyhow::Ok(ended?),
+            _ = terminate.recv() => stop.cancel(),
+        }
+        Ok(serving.await?)
+    })
+}

@@ -1,0 +1,312 @@
+//! The root's hands: a few threads that do what may block, so that the loop never does (D3, D4).
+//!
+//! Executing a program, opening a pipe, walking a process tree and writing a run record can all
+//! hang on a sick disk or a sick process. Jobs of one instance are done in order, by the same
+//! thread; a hand that hangs costs only the instances that share it.
+//! Invariant: every job that has an answer is answered exactly once.
+
+use super::launch::{self, Launch, Launched};
+use super::records::{self, StoredRecord};
+use base::{InstanceId, RunId};
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use supervisor::Pid;
+use sys::tree::{Member, Tree};
+use tokio::sync::mpsc;
+
+/// How many hands there are: enough that a hanging one leaves others, few enough to cost nothing.
+const HANDS: usize = 4;
+
+/// Jobs that wait for one hand. Beyond it they wait in the driver, in order, which costs memory
+/// but loses nothing: the number of jobs is bounded by the number of instances.
+const HAND_QUEUE_MAX: usize = 1024;
+
+/// Results that wait for the loop. A hand waits when it is full.
+pub(crate) const RESULTS_MAX: usize = 4096;
+
+/// Which of the two supervisors a job belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Realm {
+    /// The user's services.
+    Services,
+    /// Our own helper processes.
+    Duties,
+}
+
+/// One run of one instance in one realm.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct RunKey {
+    pub(crate) realm: Realm,
+    pub(crate) instance: InstanceId,
+    pub(crate) run: RunId,
+}
+
+/// What is done about a process tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TreeWork {
+    /// Look.
+    Inspect,
+    /// Send a signal to everything.
+    Signal(i32),
+    /// SIGKILL until nobody new is found.
+    Kill,
+}
+
+/// Something that may block.
+pub(crate) enum Job {
+    /// Write a run record. No answer; a failure is a complaint.
+    Persist { path: PathBuf, record: Box<StoredRecord>, start_of: Option<u32> },
+    /// Remove a run record and what else is left of an instance. No answer.
+    Forget { record: PathBuf, group: Option<sys::cgroup::Group> },
+    /// Execute a service.
+    Launch(Box<Launch>),
+    /// Execute a stop, reload or probe command.
+    Command { key: super::driver::CommandKey, launch: Box<Launch> },
+    /// Send a signal to one process.
+    Signal { pidfd: Arc<OwnedFd>, signal: i32, key: RunKey },
+    /// Look at, signal or kill a whole tree.
+    Tree { key: RunKey, tree: Arc<Mutex<Tree>>, work: TreeWork },
+    /// Look for the main process of a service that forks.
+    FindMain { key: RunKey, tree: Arc<Mutex<Tree>>, pid_file: Option<PathBuf> },
+    /// A service named its main process: is it one of its own?
+    CheckMain { key: RunKey, tree: Arc<Mutex<Tree>>, pid: Pid },
+    /// Remove what was held for a run. No answer.
+    Release { paths: Vec<PathBuf> },
+}
+
+/// What has come of a job.
+pub(crate) enum Done {
+    /// Of a launch. `reaped_before` is the number of reaped processes when it began.
+    Launched { key: RunKey, result: Result<Launched, launch::LaunchError>, reaped_before: u64 },
+    /// Of a command's launch.
+    CommandLaunched {
+        key: super::driver::CommandKey,
+        result: Result<Launched, launch::LaunchError>,
+        reaped_before: u64,
+    },
+    /// Of tree work.
+    Tree { key: RunKey, members: Vec<Member> },
+    /// Of a search for the main process.
+    MainFound { key: RunKey, main: Result<Pid, String>, pidfd: Option<OwnedFd> },
+    /// Of a check of a named main process; no pidfd: it is not one of its own.
+    MainSaid { key: RunKey, pid: Pid, pidfd: Option<OwnedFd> },
+    /// Something did not work that nobody waits for.
+    Complaint { subject: String, message: String },
+}
+
+/// The way to the hands.
+pub(crate) struct Hands {
+    senders: Vec<SyncSender<Job>>,
+    waiting: Vec<VecDeque<Job>>,
+    outstanding: Arc<AtomicUsize>,
+}
+
+impl Hands {
+    /// Starts the threads. They end when this is dropped.
+    pub(crate) fn start(
+        results: &mpsc::Sender<Done>,
+        reaped: &Arc<std::sync::atomic::AtomicU64>,
+    ) -> std::io::Result<Self> {
+        let outstanding = Arc::new(AtomicUsize::new(0));
+        let mut senders = Vec::new();
+        for number in 0..HANDS {
+            let (sender, jobs) = sync_channel(HAND_QUEUE_MAX);
+            let (results, reaped) = (results.clone(), Arc::clone(reaped));
+            let outstanding = Arc::clone(&outstanding);
+            std::thread::Builder::new()
+                .name(format!("hand-{number}"))
+                .stack_size(512 * 1024)
+                .spawn(move || work(&jobs, &results, &reaped, &outstanding))?;
+            senders.push(sender);
+        }
+        let waiting = (0..HANDS).map(|_| VecDeque::new()).collect();
+        Ok(Self { senders, waiting, outstanding })
+    }
+
+    /// Gives a job to the hand of its instance. Never blocks.
+    pub(crate) fn give(&mut self, instance: &InstanceId, job: Job) {
+        let mut hasher = DefaultHasher::new();
+        instance.hash(&mut hasher);
+        let hand = hasher.finish() as usize % self.senders.len();
+        self.outstanding.fetch_add(1, Ordering::Relaxed);
+        self.waiting[hand].push_back(job);
+        self.flush_one(hand);
+    }
+
+    /// Passes on what had to wait. Called at each turn of the loop.
+    pub(crate) fn flush(&mut self) {
+        for hand in 0..self.senders.len() {
+            self.flush_one(hand);
+        }
+    }
+
+    fn flush_one(&mut self, hand: usize) {
+        while let Some(job) = self.waiting[hand].pop_front() {
+            match self.senders[hand].try_send(job) {
+                Ok(()) => {}
+                Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
+                    self.waiting[hand].push_front(job);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Jobs given and not yet done.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.outstanding.load(Ordering::Acquire)
+    }
+
+    /// Jobs that wait in the driver because a hand's queue is full.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.iter().map(VecDeque::len).sum()
+    }
+}
+
+fn work(
+    jobs: &Receiver<Job>,
+    results: &mpsc::Sender<Done>,
+    reaped: &std::sync::atomic::AtomicU64,
+    outstanding: &AtomicUsize,
+) {
+    while let Ok(job) = jobs.recv() {
+        let done = perform(job, reaped);
+        if let Some(done) = done {
+            // The loop is gone only when the process is about to end.
+            let _ = results.blocking_send(done);
+        }
+        outstanding.fetch_sub(1, Ordering::Release);
+    }
+}
+
+fn perform(job: Job, reaped: &std::sync::atomic::AtomicU64) -> Option<Done> {
+    match job {
+        Job::Persist { path, mut record, start_of } => {
+            if let Some(pid) = start_of {
+                record.start_ticks = sys::proc_fs::stat(pid).ok().map(|stat| stat.start_ticks);
+            }
+            complain(&record.instance, record.write(&path))
+        }
+        Job::Forget { record, group } => {
+            if let Some(group) = group {
+                let _ = group.remove();
+            }
+            complain("holdfast", records::remove(&record))
+        }
+        Job::Launch(launch) => {
+            let reaped_before = reaped.load(Ordering::Acquire);
+            let key = launch.key.clone();
+            let result = launch::launch(&launch);
+            Some(Done::Launched { key, result, reaped_before })
+        }
+        Job::Command { key, launch } => {
+            let reaped_before = reaped.load(Ordering::Acquire);
+            let result = launch::launch(&launch);
+            Some(Done::CommandLaunched { key, result, reaped_before })
+        }
+        Job::Signal { pidfd, signal, key } => {
+            sys::pidfd::send_signal(pidfd.as_fd(), signal).err().map(|error| Done::Complaint {
+                subject: key.instance.to_string(),
+                message: format!(
+                    "cannot send {} to {}: {error}",
+                    sys::process::signal_name(signal),
+                    key.instance
+                ),
+            })
+        }
+        Job::Tree { key, tree, work } => {
+            let tree = tree.lock().unwrap_or_else(PoisonError::into_inner);
+            let members = match work {
+                TreeWork::Inspect => tree.members(),
+                TreeWork::Signal(signal) => tree.signal_all(signal),
+                TreeWork::Kill => tree.kill_all(),
+            };
+            Some(Done::Tree { key, members })
+        }
+        Job::FindMain { key, tree, pid_file } => {
+            let members = tree.lock().unwrap_or_else(PoisonError::into_inner).members();
+            let main = find_main(&members, pid_file.as_deref());
+            let pidfd = main.as_ref().ok().and_then(|pid| sys::pidfd::open(pid.0).ok());
+            Some(Done::MainFound { key, main, pidfd })
+        }
+        Job::CheckMain { key, tree, pid } => {
+            let members = tree.lock().unwrap_or_else(PoisonError::into_inner).members();
+            let ours = members.iter().any(|member| member.pid == pid.0);
+            let pidfd = if ours { sys::pidfd::open(pid.0).ok() } else { None };
+            Some(Done::MainSaid { key, pid, pidfd })
+        }
+        Job::Release { paths } => {
+            for path in paths {
+                let _ = std::fs::remove_file(path);
+            }
+            None
+        }
+    }
+}
+
+fn complain(subject: &str, result: anyhow::Result<()>) -> Option<Done> {
+    let message = format!("{:#}", result.err()?);
+    Some(Done::Complaint { subject: subject.to_owned(), message })
+}
+
+/// The main process of a service that forked: the one its pid file names, if that is one of its
+/// own; without a pid file the eldest of those that no other of its processes is the parent of.
+fn find_main(members: &[Member], pid_file: Option<&std::path::Path>) -> Result<Pid, String> {
+    if let Some(path) = pid_file {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("its pid file {shown} cannot be read: {error}"))?;
+        let pid: u32 = text
+            .split_whitespace()
+            .next()
+            .and_then(|word| word.parse().ok())
+            .ok_or_else(|| format!("its pid file {shown} does not begin with a number"))?;
+        return match members.iter().any(|member| member.pid == pid) {
+            true => Ok(Pid(pid)),
+            false => {
+                Err(format!("its pid file {shown} names {pid}, which is none of its processes"))
+            }
+        };
+    }
+    members
+        .iter()
+        .filter(|member| !members.iter().any(|other| other.pid == member.ppid))
+        .min_by_key(|member| (member.start_ticks, member.pid))
+        .map(|member| Pid(member.pid))
+        .ok_or_else(|| "no process of it is alive after the first one has exited".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(pid: u32, ppid: u32, start_ticks: u64) -> Member {
+        Member { pid, ppid, start_ticks, state: 'S', waits_in: None }
+    }
+
+    #[test]
+    fn d2_the_main_process_is_the_eldest_without_a_parent_among_them() {
+        let family = [member(30, 20, 7), member(20, 1, 6), member(40, 1, 9)];
+        assert_eq!(find_main(&family, None), Ok(Pid(20)));
+        assert!(find_main(&[], None).unwrap_err().contains("no process of it is alive"));
+    }
+
+    #[test]
+    fn d2_a_pid_file_is_believed_only_about_our_own_processes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.pid");
+        let family = [member(20, 1, 6), member(40, 1, 9)];
+        assert!(find_main(&family, Some(&path)).unwrap_err().contains("cannot be read"));
+        std::fs::write(&path, "40\n").unwrap();
+        assert_eq!(find_main(&family, Some(&path)), Ok(Pid(40)));
+        std::fs::write(&path, "1\n").unwrap();
+        assert!(find_main(&family, Some(&path)).unwrap_err().contains("none of its processes"));
+        std::fs::write(&path, "").unwrap();
+        assert!(find_main(&family, Some(&path)).unwrap_err().contains("begin with a number"));
+    }
+}

@@ -1,0 +1,289 @@
+//! Carries out what the core asks for: each output becomes a job for a hand, a task, or an event.
+
+use super::driver::{Driver, Run, Watched};
+use super::hands::{Job, Realm, RunKey, TreeWork};
+use super::launch::{Launch, Output as Streams, Tracking, render_argv};
+use super::records::{self, StoredRecord};
+use base::{InstanceId, RunId};
+use std::sync::Arc;
+use supervisor::{Input, Output, Pid, Readiness, RunRecord, ServiceSpec};
+
+impl Driver {
+    pub(crate) fn carry_out(&mut self, realm: Realm, output: Output) {
+        let key = |instance, run| RunKey { realm, instance, run };
+        match output {
+            Output::Persist { instance, record } => self.persist(realm, &instance, &record),
+            Output::Forget { instance } => self.forget(realm, &instance),
+            Output::Spawn { instance, run, spec } => self.spawn(key(instance, run), spec),
+            Output::Attach { instance, run, pid, spec } => {
+                self.attach(key(instance, run), pid, spec);
+            }
+            Output::FindMain { instance, run } => self.find_main(key(instance, run)),
+            Output::Signal { instance, run, pid, signal } => {
+                self.signal(key(instance, run), pid, signal);
+            }
+            Output::SignalTree { instance, run, signal } => {
+                self.tree_work(key(instance, run), TreeWork::Signal(signal));
+            }
+            Output::KillTree { instance, run } => {
+                self.tree_work(key(instance, run), TreeWork::Kill);
+            }
+            Output::InspectTree { instance, run } => {
+                self.tree_work(key(instance, run), TreeWork::Inspect);
+            }
+            Output::RunCommand { instance, run, argv, timeout, main } => {
+                self.run_command(key(instance, run), argv, timeout, main);
+            }
+            Output::Probe { instance, run, probe, timeout } => {
+                self.probe(key(instance, run), probe, timeout);
+            }
+            Output::Release { instance, run } => self.release(&key(instance, run)),
+            Output::Relog { instance, spec } => self.duties.watch_log(&instance, &spec),
+            Output::Event(event) => {
+                let subject = match realm {
+                    Realm::Services => event.instance.to_string(),
+                    Realm::Duties => format!("duty/{}", event.instance),
+                };
+                self.events.core_event(&subject, event);
+            }
+            Output::ShutdownComplete => {
+                if let Some(ending) = &mut self.ending {
+                    match realm {
+                        Realm::Services => ending.services_done = true,
+                        Realm::Duties => ending.duties_done = true,
+                    }
+                }
+            }
+        }
+    }
+
+    fn persist(&mut self, realm: Realm, instance: &InstanceId, record: &RunRecord) {
+        if realm == Realm::Duties {
+            // A duty dies with its root, or is found by its lock: there is nothing to remember.
+            return;
+        }
+        let run = self.services.runs.get(instance).filter(|run| run.run == record.run);
+        let spec = run.map(|run| Arc::clone(&run.spec));
+        let spec = spec.or_else(|| self.config.services.get(&instance.service).cloned());
+        let digest = spec.map_or_else(String::new, |spec| records::digest(&spec));
+        let since = run.map_or_else(sys::clock::now, |run| run.since);
+        let stored =
+            StoredRecord::new(instance, record, &self.boot_id, None, digest, since.as_nanos());
+        let path = self.paths.record(instance);
+        let start_of = record.main.map(|pid| pid.0);
+        let job = Job::Persist { path, record: Box::new(stored), start_of };
+        self.hands.give(instance, job);
+    }
+
+    fn forget(&mut self, realm: Realm, instance: &InstanceId) {
+        if realm == Realm::Duties {
+            return;
+        }
+        self.duties.unwatch_log(instance);
+        self.sockets.close(instance.service.as_str(), Some(instance.index));
+        if !self.config.services.contains_key(&instance.service) {
+            self.sockets.close(instance.service.as_str(), None);
+        }
+        self.notices.remove(&format!("limits-{instance}"));
+        let job = Job::Forget {
+            record: self.paths.record(instance),
+            group: self.cgroups.open(&instance.to_string()),
+        };
+        self.hands.give(instance, job);
+    }
+
+    fn spawn(&mut self, key: RunKey, spec: Arc<ServiceSpec>) {
+        let instance = key.instance.clone();
+        let run = Run {
+            run: key.run,
+            spec: Arc::clone(&spec),
+            main: None,
+            tree: None,
+            group: None,
+            since: sys::clock::now(),
+            tasks: Vec::new(),
+        };
+        self.realm(key.realm).runs.insert(instance.clone(), run);
+        let launch = match key.realm {
+            Realm::Services => {
+                self.duties.watch_log(&instance, &spec);
+                self.service_launch(key, &spec)
+            }
+            Realm::Duties => match self.duty_launch(&key, &spec) {
+                Ok(launch) => launch,
+                Err(error) => {
+                    let reason = format!("{error:#}");
+                    let RunKey { realm, instance, run } = key;
+                    let input = Input::SpawnFailed { instance, run, reason, permanent: false };
+                    return self.pending.push_back((realm, input));
+                }
+            },
+        };
+        self.hands.give(&instance, Job::Launch(Box::new(launch)));
+    }
+
+    fn service_launch(&self, key: RunKey, spec: &ServiceSpec) -> Launch {
+        let token = self.token(&key.instance, key.run);
+        let mut own_env = vec![("HOLDFAST_RUN".to_owned(), token.clone())];
+        let wants_notify = spec.ready == Readiness::Notify || spec.watchdog.is_some();
+        let notify = wants_notify.then(|| self.paths.notify_socket(&key.instance));
+        if let Some(path) = &notify {
+            own_env.push(("NOTIFY_SOCKET".into(), path.to_string_lossy().into_owned()));
+        }
+        if let Some(period) = spec.watchdog {
+            own_env.push(("WATCHDOG_USEC".into(), period.as_micros().to_string()));
+        }
+        Launch {
+            process: Arc::new(spec.process.clone()),
+            argv: render_argv(&spec.process, &key.instance),
+            own_env,
+            output: self.streams(&key.instance, spec),
+            tracking: Tracking::Tree { cgroups: Some(Arc::clone(&self.cgroups)), token },
+            notify,
+            sockets: (!spec.process.sockets.is_empty()).then(|| self.sockets.clone()),
+            duty_fds: Vec::new(),
+            parent_death_signal: None,
+            key,
+        }
+    }
+
+    /// What marks the processes of a run in their environment: this state directory, the
+    /// instance, the run.
+    pub(crate) fn token(&self, instance: &InstanceId, run: RunId) -> String {
+        format!("{}/{instance}/{run}", self.state_id)
+    }
+
+    fn streams(&self, instance: &InstanceId, spec: &ServiceSpec) -> Streams {
+        let fifo = |end: &str| self.paths.fifos().join(format!("{instance}.{end}"));
+        Streams::Fifo { out: fifo("out"), err: spec.log.split_stderr.then(|| fifo("err")) }
+    }
+
+    fn attach(&mut self, key: RunKey, pid: Pid, spec: Arc<ServiceSpec>) {
+        let Some(prepared) = self.prepared.remove(&key.instance) else {
+            tracing::error!(instance = %key.instance, "an adoption that nobody has prepared");
+            return;
+        };
+        self.duties.watch_log(&key.instance, &spec);
+        let run = Run {
+            run: key.run,
+            spec: Arc::clone(&spec),
+            main: None,
+            tree: Some(prepared.tree),
+            group: prepared.group,
+            since: prepared.since,
+            tasks: Vec::new(),
+        };
+        self.services.runs.insert(key.instance.clone(), run);
+        if let Some(pidfd) = prepared.pidfd {
+            let complaints =
+                super::sockets::recover(&self.sockets, &spec.process, &key.instance, &pidfd);
+            let subject = key.instance.to_string();
+            complaints.into_iter().for_each(|why| self.events.complain(&subject, why));
+            self.watch_main(&key, pid, pidfd);
+        }
+        if spec.ready == Readiness::Notify || spec.watchdog.is_some() {
+            let path = self.paths.notify_socket(&key.instance);
+            let owner = sys::proc_fs::owner(pid.0).ok();
+            match sys::socket::notify_socket(&path, owner) {
+                Ok(socket) => {
+                    let task = self.listen_for_notify(&key, socket);
+                    if let Some(run) = self.run(&key) {
+                        run.tasks.extend(task);
+                    }
+                }
+                Err(error) => self.events.complain(
+                    &key.instance.to_string(),
+                    format!("cannot make {} again: {error}", path.display()),
+                ),
+            }
+        }
+    }
+
+    fn find_main(&mut self, key: RunKey) {
+        let instance = key.instance.clone();
+        let found = self.run(&key).and_then(|run| {
+            let pid_file = match &run.spec.kind {
+                supervisor::Kind::Forking { pid_file } => pid_file.clone(),
+                supervisor::Kind::Simple | supervisor::Kind::Oneshot => None,
+            };
+            let process = &run.spec.process;
+            let pid_file =
+                pid_file.map(|path| process.render(&path.to_string_lossy(), &instance).into());
+            run.tree.clone().map(|tree| (tree, pid_file))
+        });
+        match found {
+            Some((tree, pid_file)) => {
+                self.hands.give(&instance, Job::FindMain { key, tree, pid_file });
+            }
+            None => {
+                let main = Err("nothing of it is tracked".to_owned());
+                let RunKey { realm, instance, run } = key;
+                self.pending.push_back((realm, Input::MainFound { instance, run, main }));
+            }
+        }
+    }
+
+    fn signal(&mut self, key: RunKey, pid: Pid, signal: i32) {
+        let main = self.run(&key).and_then(|run| run.main.clone());
+        if let Some((_, pidfd)) = main.filter(|(main, _)| *main == pid) {
+            let instance = key.instance.clone();
+            self.hands.give(&instance, Job::Signal { pidfd, signal, key });
+        }
+    }
+
+    fn tree_work(&mut self, key: RunKey, work: TreeWork) {
+        let tree = self.run(&key).and_then(|run| run.tree.clone());
+        let instance = key.instance.clone();
+        match tree {
+            Some(tree) => self.hands.give(&instance, Job::Tree { key, tree, work }),
+            None => {
+                let (alive, unkillable) = (Vec::new(), Vec::new());
+                let RunKey { realm, instance, run } = key;
+                self.pending.push_back((realm, Input::Tree { instance, run, alive, unkillable }));
+            }
+        }
+    }
+
+    fn release(&mut self, key: &RunKey) {
+        if self.run(key).is_none() {
+            return;
+        }
+        let Some(run) = self.realm(key.realm).runs.remove(&key.instance) else { return };
+        run.tasks.iter().for_each(tokio::task::AbortHandle::abort);
+        self.pids.retain(|_, watched| !matches!(watched, Watched::Run(of) if of == key));
+        if key.realm == Realm::Duties {
+            return;
+        }
+        self.released = true;
+        let paths = vec![self.paths.notify_socket(&key.instance)];
+        self.hands.give(&key.instance, Job::Release { paths });
+    }
+
+    /// Closes the listening sockets of services that are down and do not come back by
+    /// themselves: a socket that nobody will ever accept on would let clients wait for ever.
+    pub(crate) fn close_idle_sockets(&mut self) {
+        use supervisor::Phase;
+        if !std::mem::take(&mut self.released) {
+            return;
+        }
+        let down = |phase| matches!(phase, Phase::Stopped | Phase::Failed | Phase::Finished);
+        let with_sockets =
+            self.config.services.values().filter(|spec| !spec.process.sockets.is_empty());
+        for spec in with_sockets {
+            let mut all_down = true;
+            for instance in spec.instance_ids() {
+                let phase = self.services.core.why(&instance).map(|seen| seen.phase);
+                if phase.is_none_or(down) {
+                    if instance.index.is_some() {
+                        self.sockets.close(spec.name.as_str(), Some(instance.index));
+                    }
+                } else {
+                    all_down = false;
+                }
+            }
+            if all_down {
+                self.sockets.close(spec.name.as_str(), None);
+            }
+        }
+    }
+}

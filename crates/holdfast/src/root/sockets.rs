@@ -1,0 +1,137 @@
+//! Listening sockets that outlive the services they are passed to: a restart refuses no
+//! connection, because the socket stays open here and connections wait in its queue.
+
+use base::InstanceId;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use supervisor::{ProcessSpec, SocketAddress, SocketSpec};
+use sys::socket::{Address, ListenError};
+
+/// What a socket is known by: service, socket name, and the instance unless it is shared.
+type SocketKey = (String, String, Option<u16>);
+
+/// All open listening sockets, shared by the hands and the driver.
+#[derive(Clone, Default)]
+pub(crate) struct SocketStore {
+    open: Arc<Mutex<BTreeMap<SocketKey, (SocketAddress, Arc<OwnedFd>)>>>,
+}
+
+impl SocketStore {
+    /// The sockets of one instance, in the order of its spec; opened if they are not yet.
+    pub(crate) fn for_instance(
+        &self,
+        process: &ProcessSpec,
+        instance: &InstanceId,
+    ) -> Result<Vec<Arc<OwnedFd>>, ListenError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut passed = Vec::with_capacity(process.sockets.len());
+        for socket in &process.sockets {
+            let key = key_of(socket, instance);
+            let wanted = address_of(socket, instance);
+            let held = open.get(&key).filter(|(address, _)| *address == wanted);
+            let fd = match held {
+                Some((_, fd)) => Arc::clone(fd),
+                None => {
+                    open.remove(&key);
+                    let fd = Arc::new(sys::socket::listen(&to_sys(&wanted), socket.backlog)?);
+                    open.insert(key, (wanted, Arc::clone(&fd)));
+                    fd
+                }
+            };
+            passed.push(fd);
+        }
+        Ok(passed)
+    }
+
+    /// Takes over a socket that an earlier daemon had opened.
+    pub(crate) fn put(&self, socket: &SocketSpec, instance: &InstanceId, fd: OwnedFd) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let value = (address_of(socket, instance), Arc::new(fd));
+        open.entry(key_of(socket, instance)).or_insert(value);
+    }
+
+    /// Whether a socket is open.
+    pub(crate) fn holds(&self, socket: &SocketSpec, instance: &InstanceId) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.contains_key(&key_of(socket, instance))
+    }
+
+    /// Closes the sockets of one instance, or all of a service's with `None`.
+    pub(crate) fn close(&self, service: &str, index: Option<Option<u16>>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(name, _, of), (address, _)| {
+            let keep = name != service || index.is_some_and(|index| *of != index);
+            if let (false, SocketAddress::Unix { path, .. }) = (keep, &*address) {
+                let _ = std::fs::remove_file(path);
+            }
+            keep
+        });
+    }
+
+    /// All of them with a text that names them, to be kept across an upgrade.
+    pub(crate) fn list(&self) -> Vec<(String, Arc<OwnedFd>)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = open.iter().map(|((service, name, index), (_, fd))| {
+            let index = index.map_or("-".to_owned(), |index| index.to_string());
+            (format!("socket/{service}/{name}/{index}"), Arc::clone(fd))
+        });
+        named.collect()
+    }
+}
+
+fn key_of(socket: &SocketSpec, instance: &InstanceId) -> SocketKey {
+    let index = (!socket.shared).then_some(instance.index).flatten();
+    (instance.service.to_string(), socket.name.clone(), index)
+}
+
+/// Where an instance's socket listens: the port counts up with the instances unless shared.
+pub(crate) fn address_of(socket: &SocketSpec, instance: &InstanceId) -> SocketAddress {
+    let add = if socket.shared { 0 } else { instance.number() };
+    let mut address = socket.address.clone();
+    if let SocketAddress::Tcp(at) | SocketAddress::Udp(at) = &mut address {
+        at.set_port(at.port().saturating_add(add));
+    }
+    address
+}
+
+fn to_sys(address: &SocketAddress) -> Address {
+    match address {
+        SocketAddress::Tcp(at) => Address::Tcp(*at),
+        SocketAddress::Udp(at) => Address::Udp(*at),
+        SocketAddress::Unix { path, mode } => Address::Unix { path: path.clone(), mode: *mode },
+    }
+}
+
+/// The sockets of a live service that an earlier daemon passed to it: copied out of the service
+/// itself, at the places where the protocol puts them, if they still are what they should be.
+pub(crate) fn recover(
+    store: &SocketStore,
+    process: &ProcessSpec,
+    instance: &InstanceId,
+    pidfd: &OwnedFd,
+) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (at, socket) in (3..).zip(&process.sockets) {
+        if store.holds(socket, instance) {
+            continue;
+        }
+        let wanted = to_sys(&address_of(socket, instance));
+        match sys::pidfd::take_fd(pidfd.as_fd(), at) {
+            Ok(fd) if sys::socket::is_bound_to(fd.as_fd(), &wanted) => {
+                store.put(socket, instance, fd);
+            }
+            Ok(_) => complaints.push(format!(
+                "socket `{}` of {instance} is no longer open at descriptor {at}: connections may \
+                 be refused at its next restart",
+                socket.name
+            )),
+            Err(error) => complaints.push(format!(
+                "socket `{}` of {instance} cannot be taken over: {error}; connections may be \
+                 refused at its next restart",
+                socket.name
+            )),
+        }
+    }
+    complaints
+}

@@ -1,0 +1,128 @@
+//! The daemon survives itself: `kill -9`, stop with `--keep-services`, upgrade.
+
+use crate::support::{Daemon, alive, kill, wait_for};
+use control::{Reply, Request};
+use std::fs;
+
+const TALKER: &str = "[service.talker]\nshell = true\n\
+    command = \"i=0; while :; do i=$((i+1)); echo line $i; sleep 0.01; done\"\n\
+    [service.web]\ncommand = [\"sleep\", \"1000\"]\n";
+
+#[test]
+fn p8_services_survive_kill_9_and_are_adopted_without_a_restart() {
+    let mut daemon = Daemon::start(TALKER);
+    let talker = daemon.wait_state("talker", "running").pid.unwrap();
+    let web = daemon.wait_state("web", "running").pid.unwrap();
+    daemon.kill_root();
+    assert!(alive(talker) && alive(web));
+    // The output goes on while nobody is there.
+    let before = daemon.output("talker").lines().count();
+    wait_for("output is kept without a root", || {
+        let now = daemon.output("talker").lines().count();
+        if before + 20 < now { Ok(()) } else { Err(format!("{now} lines")) }
+    });
+    daemon.run();
+    assert_eq!(daemon.instance("talker").pid, Some(talker));
+    assert_eq!(daemon.instance("web").pid, Some(web));
+    assert_eq!(daemon.instance("web").state, "running");
+    // Its end is noticed although it is nobody's child.
+    kill(web, "KILL");
+    daemon.wait_replaced("web", web);
+    let before = daemon.output("talker").lines().count();
+    wait_for("output is kept by the new one", || {
+        let now = daemon.output("talker").lines().count();
+        if before + 20 < now { Ok(()) } else { Err(format!("{now} lines")) }
+    });
+    daemon.stop();
+    let output = daemon.output("talker");
+    for (expected, line) in (1..).zip(output.lines()) {
+        assert_eq!(line, format!("line {expected}"), "lost, doubled or torn");
+    }
+}
+
+#[test]
+fn a_service_that_ended_while_nobody_watched_is_started_again() {
+    let mut daemon = Daemon::start(TALKER);
+    let web = daemon.wait_state("web", "running").pid.unwrap();
+    daemon.kill_root();
+    kill(web, "KILL");
+    daemon.run();
+    daemon.wait_replaced("web", web);
+}
+
+#[test]
+fn g7_records_of_an_earlier_boot_are_ignored() {
+    let mut daemon = Daemon::start(TALKER);
+    daemon.wait_state("web", "running");
+    daemon.stop();
+    // A record that claims this test itself as its process, from another boot.
+    let record = serde_json::json!({
+        "format": 1, "instance": "web", "boot_id": "00000000-0000-0000-0000-000000000000",
+        "run": 5, "main": std::process::id(), "start_ticks": 1, "ready": true, "wish": "up",
+        "restarts": 0, "digest": "x", "since_ns": 1
+    });
+    fs::create_dir_all(daemon.path("state/runs")).unwrap();
+    fs::write(daemon.path("state/runs/web.json"), record.to_string()).unwrap();
+    daemon.run();
+    let seen = daemon.wait_state("web", "running");
+    assert_ne!(seen.pid, Some(std::process::id()));
+    assert!(daemon.log().contains("earlier boot"), "{}", daemon.log());
+}
+
+#[test]
+fn a_pid_that_was_given_to_somebody_else_is_not_adopted() {
+    let mut daemon = Daemon::start(TALKER);
+    let web = daemon.wait_state("web", "running").pid.unwrap();
+    daemon.kill_root();
+    kill(web, "KILL");
+    wait_for("it is gone", || if alive(web) { Err("alive".into()) } else { Ok(()) });
+    // Somebody else's process under the recorded number: only the start time tells.
+    let path = daemon.path("state/runs/web.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut record: serde_json::Value = serde_json::from_str(&text).unwrap();
+    record["main"] = std::process::id().into();
+    fs::write(&path, record.to_string()).unwrap();
+    daemon.run();
+    let seen = daemon.wait_state("web", "running");
+    assert_ne!(seen.pid, Some(std::process::id()));
+}
+
+#[test]
+fn a_stop_can_leave_the_services_running() {
+    let mut daemon = Daemon::start(TALKER);
+    let web = daemon.wait_state("web", "running").pid.unwrap();
+    assert!(matches!(daemon.ask(Request::Stop { keep_services: true }), Reply::Done { .. }));
+    let mut child = daemon.child.take().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(alive(web));
+    daemon.run();
+    assert_eq!(daemon.instance("web").pid, Some(web));
+}
+
+#[test]
+fn an_upgrade_keeps_the_process_the_services_and_the_sockets() {
+    let mut daemon = Daemon::start(TALKER);
+    let web = daemon.wait_state("web", "running").pid.unwrap();
+    let reply = daemon.ask(Request::Upgrade { binary: None });
+    assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
+    wait_for("the new one is up", || {
+        let ups = daemon.log().matches("is up").count();
+        if ups == 2 { Ok(()) } else { Err(daemon.log()) }
+    });
+    assert_eq!(daemon.snapshot().pid, daemon.pid());
+    assert_eq!(daemon.instance("web").pid, Some(web));
+    // It still is our child: how it ends is known.
+    kill(web, "KILL");
+    let seen = daemon.wait_replaced("web", web);
+    assert_eq!(seen.last_exit.as_deref(), Some("signal 9 (KILL)"));
+    daemon.stop();
+}
+
+#[test]
+fn an_upgrade_to_something_else_is_refused_and_changes_nothing() {
+    let daemon = Daemon::start(TALKER);
+    let web = daemon.wait_state("web", "running").pid.unwrap();
+    let reply = daemon.ask(Request::Upgrade { binary: Some("/bin/false".into()) });
+    assert!(matches!(&reply, Reply::Failed(fault) if fault.message.contains("trial")), "{reply:?}");
+    assert_eq!(daemon.instance("web").pid, Some(web));
+}

@@ -1,0 +1,134 @@
+//! Every wrong thing gets a message with the cause, and nothing else suffers.
+
+use crate::support::{Daemon, wait_for};
+use std::fs;
+use std::net::TcpListener;
+
+const GOOD: &str = "[service.good]\ncommand = [\"sleep\", \"1000\"]\n";
+
+/// The service `bad` does not come up; the message says why, and `good` is not touched.
+fn check(service: &str, expect: &[&str]) {
+    let daemon = Daemon::start(&format!("{GOOD}{service}"));
+    daemon.wait_state("good", "running");
+    wait_for("the cause is named", || {
+        let why = format!("{:?} {}", daemon.why("bad"), daemon.log());
+        if expect.iter().all(|part| why.contains(part)) { Ok(()) } else { Err(why) }
+    });
+    assert_eq!(daemon.instance("good").state, "running");
+}
+
+#[test]
+fn a_command_that_does_not_exist() {
+    check(
+        "[service.bad]\ncommand = [\"/no/such/program\"]\n",
+        &["`program`: no such file in /no/such", "check `command`"],
+    );
+}
+
+#[test]
+fn a_command_that_is_not_executable() {
+    check("[service.bad]\ncommand = [\"/etc/passwd\"]\n", &["/etc/passwd", "not executable"]);
+}
+
+#[test]
+fn a_script_without_its_interpreter() {
+    let daemon = Daemon::prepare(&format!("{GOOD}[service.bad]\ncommand = [\"{{dir}}/script\"]\n"));
+    let script = daemon.path("script");
+    fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut daemon = daemon;
+    daemon.run();
+    wait_for("the interpreter is named", || {
+        let why = format!("{:?}", daemon.why("bad"));
+        if why.contains("/no/such/interpreter") { Ok(()) } else { Err(why) }
+    });
+}
+
+#[test]
+fn a_user_that_does_not_exist() {
+    check(
+        "[service.bad]\ncommand = [\"sleep\", \"1\"]\nuser = \"nobody-of-that-name\"\n",
+        &["nobody-of-that-name"],
+    );
+}
+
+#[test]
+fn a_directory_that_does_not_exist() {
+    check(
+        "[service.bad]\ncommand = [\"sleep\", \"1\"]\ndirectory = \"/no/such/directory\"\n",
+        &["/no/such/directory"],
+    );
+}
+
+#[test]
+fn an_environment_file_that_is_missing() {
+    check(
+        "[service.bad]\ncommand = [\"sleep\", \"1\"]\nenv_file = [\"/no/such/env\"]\n",
+        &["/no/such/env"],
+    );
+}
+
+#[test]
+fn a_socket_in_use_names_its_holder() {
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap();
+    check(
+        &format!(
+            "[service.bad]\ncommand = [\"sleep\", \"1\"]\n\
+             sockets = [{{ name = \"http\", tcp = \"{address}\" }}]\n"
+        ),
+        &[&address.to_string(), "already in use", &std::process::id().to_string()],
+    );
+}
+
+#[test]
+fn a_start_that_never_becomes_ready_times_out_with_the_last_answer() {
+    check(
+        "[service.bad]\ncommand = [\"sleep\", \"1000\"]\n\
+         ready = { file = \"/no/such/file\", timeout = \"100ms\" }\nstart_timeout = \"300ms\"\nstop = [\"KILL 1s\"]\n",
+        &["/no/such/file does not exist yet"],
+    );
+}
+
+#[test]
+fn a_flood_of_output_blocks_nobody() {
+    let daemon = Daemon::start(&format!(
+        "{GOOD}[service.flood]\nshell = true\ncommand = \"exec yes 0123456789012345678901234567890\"\n\
+         log = {{ size = \"1MiB\", keep = 2 }}\n\
+         [service.quiet]\nshell = true\ncommand = \"while read line; do :; done < /dev/null; echo heard; exec sleep 1000\"\n"
+    ));
+    daemon.wait_state("flood", "running");
+    wait_for("the flood is rotated", || {
+        let rotated = fs::read_dir(daemon.path("state/logs")).unwrap().flatten();
+        let names: Vec<_> = rotated.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        let old = names.iter().filter(|name| name.starts_with("flood.log.")).count();
+        if 2 <= old { Ok(()) } else { Err(format!("{names:?}")) }
+    });
+    wait_for("the quiet one is heard", || {
+        let output = daemon.output("quiet");
+        if output == "heard\n" { Ok(()) } else { Err(output) }
+    });
+    assert_eq!(daemon.instance("good").state, "running");
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_named() {
+    let daemon = Daemon::prepare(GOOD);
+    fs::write(daemon.path("state"), "a file, not a directory").unwrap();
+    let output = daemon.cli(&["run"]);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(message.contains("state") && message.contains("state_dir"), "{message}");
+}
+
+#[test]
+fn a_faulty_configuration_stops_the_start_with_all_faults() {
+    let daemon = Daemon::prepare("[service.a]\ncomand = \"x\"\n[service.b]\nrequires = [\"c\"]\n");
+    let output = daemon.cli(&["run"]);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    for part in ["comand", "did you mean", "`c`", "holdfast.toml"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
