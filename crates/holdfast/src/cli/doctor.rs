@@ -70,6 +70,11 @@ pub(crate) fn run(output: &Output, global: &Global) -> Result<Code, Failure> {
 
 fn configuration(global: &Global) -> Finding {
     let check = "the configuration has no faults";
+    if global.socket.is_some() && global.config.is_none() {
+        // The file at the default place may be that of another daemon.
+        let why = "the daemon was named by its socket, and that does not name its file";
+        return failed(check, Failure::cannot_tell(why).help("name the file with --config"));
+    }
     let loaded = locate::load(global);
     let Some(first) = loaded.diagnostics.iter().next() else { return yes(check) };
     let what = format!("{}: {}", loaded.diagnostics.summary(), first.message);

@@ -85,6 +85,7 @@ fn run(global: &Global, args: RunArgs) -> Result<Code, Failure> {
 fn done(outcome: anyhow::Result<()>) -> Result<Code, Failure> {
     match outcome {
         Ok(()) => Ok(Code::Done),
+        Err(why) if why.is::<crate::root::ConfigFaults>() => Err(Failure::usage(why)),
         Err(why) => Err(Failure::no(format!("{why:#}"))),
     }
 }

@@ -37,6 +37,9 @@ pub(crate) fn render(why: &WhyView, look: Look) -> String {
         paint.tone(tone, symbol),
         paint.tone(tone, &why.state)
     ));
+    if why.chain.is_empty() {
+        page.line(format!("  {}", paint.tone(Tone::Faint, "nothing stands in its way")));
+    }
     chain(&mut page, why, look);
     if !why.last_output.is_empty() {
         page.gap();

@@ -113,7 +113,7 @@ fn table(recoveries: &[Recovery], clients: Totals) -> Vec<String> {
             if times.len() == of.len() { "✓" } else { "✗" },
             text::fit(fault.title(), title_columns),
             format!("{} of {}", times.len(), of.len()),
-            shown(times.get(times.len() / 2)),
+            shown(times.get(times.len().saturating_sub(1) / 2)),
             shown(times.last()),
         ));
     }

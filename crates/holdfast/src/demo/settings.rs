@@ -54,7 +54,7 @@ sample_interval = "2s"
 [defaults]
 env = {{ {MARK} = {mark} }}
 directory = {mark}
-restart = {{ when = "always", delay = "100ms", delay_max = "2s", budget = 20, within = "60s" }}
+restart = {{ when = "always", delay = "100ms", delay_max = "2s", healthy_after = "500ms", budget = 20, within = "60s" }}
 
 [service.web]
 description = "HTTP server on a socket that holdfast keeps open: a restart refuses nobody"

@@ -270,6 +270,9 @@ fn a_faulty_configuration_is_shown_and_is_no() {
     let output = holdfast(&["config", "check", path.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(text(&output.stdout).contains("comand"), "{output:?}");
+    let refused = holdfast(&["run", "--config", path.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(text(&refused.stderr).contains("comand"), "{refused:?}");
     std::fs::write(&path, "[service.web]\ncommand = [\"true\"]\n").unwrap();
     let output = holdfast(&["config", "check", path.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");

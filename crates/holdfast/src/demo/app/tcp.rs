@@ -46,16 +46,15 @@ async fn echo(mut stream: TcpStream) {
 /// Asks the store now and then; says so, and that it is alive, by sd_notify(3).
 pub(super) async fn worker(store: SocketAddr) -> anyhow::Result<()> {
     let mut tick = interval(ASK_EVERY);
-    let (mut answers, mut was_there) = (0_u64, None);
+    let mut was_there = None;
     notify("READY=1")?;
     loop {
         tick.tick().await;
         let is_there = matches!(timeout(ANSWER_MAX, ask(store)).await, Ok(Ok(())));
-        answers += u64::from(is_there);
         if was_there != Some(is_there) {
             let word = if is_there { "the store answers" } else { "the store is away; I wait" };
             say(word);
-            notify(&format!("STATUS={word}, {answers} answers so far"))?;
+            notify(&format!("STATUS={word}"))?;
             was_there = Some(is_there);
         }
         notify("WATCHDOG=1")?;
