@@ -22,8 +22,8 @@ mod files;
 mod handover;
 mod link;
 mod pipe;
-pub mod protocol;
-pub mod rotation;
+pub(crate) mod protocol;
+pub(crate) mod rotation;
 mod sink;
 mod stream;
 mod yielding;
@@ -38,13 +38,13 @@ const ORPHAN_LINGER: Duration = Duration::from_mins(1);
 
 /// Where a logs duty works.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LogsOptions {
+pub(crate) struct LogsOptions {
     /// State directory: `logs.lock`, `fifo/`, `logs/`.
-    pub state_dir: PathBuf,
+    pub(crate) state_dir: PathBuf,
     /// Run directory: `logs.sock`.
-    pub run_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
     /// How long an orphan without any writing service stays.
-    pub orphan_linger: Duration,
+    pub(crate) orphan_linger: Duration,
 }
 
 /// Runs the logs duty until it is asked to end (SIGTERM), a successor takes over, or the root and
@@ -52,7 +52,7 @@ pub struct LogsOptions {
 ///
 /// Takes over from another duty that still keeps the logs of this state directory; fails if that one
 /// can neither be asked nor killed.
-pub fn run(link: OwnedFd, state_dir: &Path, run_dir: &Path) -> anyhow::Result<()> {
+pub(crate) fn run(link: OwnedFd, state_dir: &Path, run_dir: &Path) -> anyhow::Result<()> {
     let options = LogsOptions {
         state_dir: state_dir.to_owned(),
         run_dir: run_dir.to_owned(),
@@ -62,7 +62,7 @@ pub fn run(link: OwnedFd, state_dir: &Path, run_dir: &Path) -> anyhow::Result<()
 }
 
 /// As [`run`], with everything said.
-pub fn run_with(link: OwnedFd, options: &LogsOptions) -> anyhow::Result<()> {
+pub(crate) fn run_with(link: OwnedFd, options: &LogsOptions) -> anyhow::Result<()> {
     for dir in ["fifo", "logs"] {
         let dir = options.state_dir.join(dir);
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 /// From the root.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
-pub enum ToLogs {
+pub(crate) enum ToLogs {
     /// Keep the output of this instance, by this policy, from now on.
     Watch {
         /// `web`, `web:1`.
@@ -39,25 +39,25 @@ pub enum ToLogs {
 
 /// Where and how output is kept.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct WatchPolicy {
+pub(crate) struct WatchPolicy {
     /// The file; `None` = `<state>/logs/<instance>.log`.
-    pub path: Option<PathBuf>,
+    pub(crate) path: Option<PathBuf>,
     /// Rotated before it would become larger, bytes.
-    pub size_max: u64,
+    pub(crate) size_max: u64,
     /// Rotated when older, milliseconds; `None` = never by age.
-    pub age_max_ms: Option<u64>,
+    pub(crate) age_max_ms: Option<u64>,
     /// How many rotated files are kept.
-    pub keep: u32,
+    pub(crate) keep: u32,
     /// Rotated files are gzipped.
-    pub compress: bool,
+    pub(crate) compress: bool,
     /// Standard error has a pipe (`fifo/<instance>.err`) and a file (`….err.log`) of its own.
-    pub split_stderr: bool,
+    pub(crate) split_stderr: bool,
 }
 
 /// To the root.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
-pub enum FromLogs {
+pub(crate) enum FromLogs {
     /// We are the one who keeps the logs now.
     Ready,
     /// What was in the pipes at the time of the [`ToLogs::Drain`] is in the files (or was lost and
@@ -98,30 +98,30 @@ pub enum FromLogs {
 
 /// From a new duty to the old one, over `<run>/logs.sock`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct YieldRequest {
+pub(crate) struct YieldRequest {
     /// Who asks, for the old one's own log.
-    pub pid: u32,
+    pub(crate) pid: u32,
 }
 
 /// The old duty's last words.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Yielded {
+pub(crate) struct Yielded {
     /// Losses that no line in a log tells yet. Nothing else needs to be handed over: output that
     /// was not written yet is still in its pipe, and a file's position is its length.
-    pub untold: Vec<UntoldLoss>,
+    pub(crate) untold: Vec<UntoldLoss>,
 }
 
 /// A loss that is not over.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct UntoldLoss {
+pub(crate) struct UntoldLoss {
     /// Whose.
-    pub instance: String,
+    pub(crate) instance: String,
     /// Of its standard error's own file.
-    pub stderr: bool,
+    pub(crate) stderr: bool,
     /// How much.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// How many line ends.
-    pub lines: u64,
+    pub(crate) lines: u64,
     /// Why.
-    pub reason: String,
+    pub(crate) reason: String,
 }
