@@ -167,6 +167,8 @@ impl Driver {
         if self.ending.is_some() {
             return;
         }
+        // An upgrade that has not begun would forget that the end was asked for.
+        self.upgrade = None;
         let (kind, message) = match mode {
             ShutdownMode::KeepServices => (
                 "daemon.stopping",

@@ -91,10 +91,13 @@ fn the_socket_survives_the_daemon_and_closes_with_the_service() {
     answers(before);
     let reply = daemon.ask(Request::Upgrade { binary: None });
     assert!(matches!(reply, control::Reply::Done { .. }), "{reply:?}");
+    wait_for("the new program is up", || {
+        let ups = daemon.log().matches("is up").count();
+        if ups == 3 { Ok(()) } else { Err(daemon.log()) }
+    });
     let now = ask(address).unwrap();
     kill(now, "KILL");
     answers(now);
-    wait_for("the upgraded daemon answers", || daemon.try_ask(Request::Ping).map(|_| ()));
     daemon.act(ServiceAction::Stop, "web");
     daemon.wait_state("web", "stopped");
     wait_for("the socket is closed", || match ask(address) {
