@@ -19,6 +19,10 @@ use std::time::{Duration, Instant};
 /// More would only load the root.
 const POLLS_PER_SECOND_MAX: u32 = 20;
 
+/// A service that says nothing of its readiness counts as ready as soon as it is executed. One
+/// that dies at once must not be reported as started: it is looked at for this long.
+const STEADY_MS: u64 = 200;
+
 /// What an instance has come to; the JSON of `service … --json`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct Settled {
@@ -162,7 +166,9 @@ impl Wait {
         let gone =
             InstanceView { name: name.to_owned(), state: "gone".into(), ..Default::default() };
         let view = view.unwrap_or(&gone);
-        let elapsed_ms = self.asked.elapsed().as_millis() as u64;
+        let waited_ms = self.asked.elapsed().as_millis() as u64;
+        // Ready since a while: it took only until then.
+        let elapsed_ms = waited_ms.saturating_sub(view.uptime_ms.unwrap_or(0));
         Settled {
             instance: name.to_owned(),
             outcome: outcome(self.action, self.before.get(name).copied().flatten(), view),
@@ -183,6 +189,7 @@ fn outcome(action: ServiceAction, run_before: Option<u64>, view: &InstanceView) 
         (ServiceAction::Restart, "running" | "finished") if view.run == run_before => {
             Outcome::Pending
         }
+        (_, "running") if view.uptime_ms.is_some_and(|ms| ms < STEADY_MS) => Outcome::Pending,
         (_, "running" | "finished") => Outcome::Done,
         // Somebody else has stopped it meanwhile.
         (ServiceAction::Start, "stopped") if view.wish == "down" => Outcome::Failed,
@@ -271,6 +278,14 @@ mod tests {
         }
         assert_eq!(of(&view("failed", "failed", 1)), Outcome::Failed);
         assert_eq!(of(&view("stopped", "down", 1)), Outcome::Failed);
+    }
+
+    #[test]
+    fn a_service_that_has_only_just_been_executed_is_not_called_started() {
+        let young = InstanceView { uptime_ms: Some(3), ..view("running", "up", 1) };
+        assert_eq!(outcome(ServiceAction::Start, None, &young), Outcome::Pending);
+        let steady = InstanceView { uptime_ms: Some(STEADY_MS), ..young };
+        assert_eq!(outcome(ServiceAction::Start, None, &steady), Outcome::Done);
     }
 
     #[test]
