@@ -7,12 +7,18 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// Longest `/proc/<pid>/stat` line: 52 numbers of at most 20 digits and a name of 15 bytes.
 const STAT_BYTES_MAX: usize = 1536;
 
 /// Most bytes of an environment that are searched. Longer ones are searched up to here.
 const ENVIRON_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Looks at a process that is being executed, and the pause between them: the moment lasts for
+/// microseconds, unless the machine is starved.
+pub const EXEC_LOOKS_MAX: u32 = 20;
+const EXEC_LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Most bytes of a command line that are shown.
 const COMMAND_LINE_BYTES_MAX: u64 = 4096;
@@ -81,14 +87,32 @@ pub fn children(pid: u32) -> Vec<u32> {
 }
 
 /// One variable of a process's environment as it was when it was executed.
+///
+/// In the midst of execve(2) a process has neither environment nor command line for a moment, but
+/// is the same process; so an empty answer is asked for again, at most [`EXEC_LOOKS_MAX`] times.
 pub fn environ_value(pid: u32, key: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(4096);
-    let file = File::open(format!("/proc/{pid}/environ")).ok()?;
-    file.take(ENVIRON_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    for _ in 0..EXEC_LOOKS_MAX {
+        let file = File::open(format!("/proc/{pid}/environ")).ok()?;
+        file.take(ENVIRON_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+        if !bytes.is_empty() || !is_being_executed(pid) {
+            break;
+        }
+        std::thread::park_timeout(EXEC_LOOK_EVERY);
+    }
     let value = bytes.split(|byte| *byte == 0).find_map(|entry| {
         entry.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
     })?;
     String::from_utf8(value.to_vec()).ok()
+}
+
+/// Alive, without a command line, and no thread of the kernel (whose ancestor has pid 2).
+fn is_being_executed(pid: u32) -> bool {
+    let mut byte = [0];
+    let empty =
+        File::open(format!("/proc/{pid}/cmdline")).and_then(|mut file| file.read(&mut byte));
+    matches!(empty, Ok(0))
+        && stat(pid).is_ok_and(|stat| stat.is_alive() && stat.ppid != 2 && stat.pid != 2)
 }
 
 /// All processes that are visible.

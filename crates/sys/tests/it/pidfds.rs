@@ -1,6 +1,6 @@
 //! Pidfds: the end of processes that are not our children, and descriptors taken back.
 
-use crate::support::{Output, kill, plan, wait, wait_for};
+use crate::support::{Output, kill, open_gate, plan, unreaped_child, wait, wait_for};
 use std::os::fd::AsFd;
 use sys::child::Exit;
 use sys::pidfd;
@@ -38,10 +38,11 @@ fn the_end_of_an_unreaped_process_is_known() {
         return;
     }
     let output = Output::new();
-    // `exec` leaves the child to a program that does not know of it.
-    let script = "sh -c 'kill -TERM $$' & echo $!; exec sleep 1000";
-    let shell = spawn(&plan(&["sh", "-c", script], output.fd())).unwrap();
+    let gate = output.path("gate");
+    let script = unreaped_child(&gate, "kill -TERM $$");
+    let shell = spawn(&plan(&["sh", "-c", &script], output.fd())).unwrap();
     let pid: u32 = output.line("the pid").parse().unwrap();
+    open_gate(&gate, shell.pid);
     let exit = wait_for("its end", || {
         let zombie = pidfd::open(pid).unwrap();
         pidfd::exit_of(zombie.as_fd())

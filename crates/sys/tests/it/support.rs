@@ -108,6 +108,21 @@ pub(crate) fn kill(spawned: &Spawned) -> Exit {
     wait(spawned.pid)
 }
 
+/// A script whose child ends as `ending` says once [`open_gate`] is called, and is then reaped by
+/// nobody: its parent has become a program that knows of no child. The child's pid is printed.
+pub(crate) fn unreaped_child(gate: &Path, ending: &str) -> String {
+    let gate = gate.display();
+    format!("mkfifo {gate}; sh -c 'read x < {gate}; {ending}' & echo $!; exec sleep 1000")
+}
+
+/// Waits until `parent` is that program, then lets the child end.
+pub(crate) fn open_gate(gate: &Path, parent: u32) {
+    wait_for("the other program", || {
+        sys::proc_fs::command_line(parent).filter(|line| line == "sleep 1000")
+    });
+    std::fs::write(gate, "go\n").unwrap();
+}
+
 /// Orphans of the tests come to us, once and for all.
 pub(crate) fn be_subreaper() {
     static DONE: OnceLock<()> = OnceLock::new();

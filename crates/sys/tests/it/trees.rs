@@ -1,6 +1,6 @@
 //! D2: whatever a service forks stays ours, with and without a cgroup.
 
-use crate::support::{Output, be_subreaper, plan, wait, wait_for};
+use crate::support::{Output, be_subreaper, open_gate, plan, unreaped_child, wait, wait_for};
 use std::sync::atomic::{AtomicU32, Ordering};
 use sys::cgroup::{Cgroups, Limits};
 use sys::proc_fs;
@@ -37,10 +37,13 @@ fn check_double_fork(mut tree: Tree) {
         let members = tree.members();
         (members.len() == 1 && members[0].ppid == std::process::id()).then_some(members)
     });
+    let by_token = find_by_token_prefix(&token);
+    let signalled: Vec<u32> = tree.signal_all(libc::SIGCONT).iter().map(|m| m.pid).collect();
+    let survivors = tree.kill_all();
     assert_eq!(members[0].pid, pid);
-    assert!(find_by_token_prefix("test-").iter().any(|found| found.0 == pid && found.1 == token));
-    assert_eq!(tree.signal_all(libc::SIGCONT), tree.members());
-    assert_eq!(tree.kill_all(), []);
+    assert_eq!(by_token, [(pid, token)]);
+    assert_eq!(signalled, [pid]);
+    assert_eq!(survivors, []);
     assert_eq!(wait(pid), sys::child::Exit::Signal(libc::SIGKILL));
     assert_eq!(tree.members(), []);
 }
@@ -160,9 +163,11 @@ fn an_ended_process_that_nobody_reaps_does_not_count() {
     let output = Output::new();
     let mut tree = Tree { group: None, token: token("zombie"), known: Vec::new() };
     let run_token = tree.token.clone();
-    let script = "sh -c 'exit 0' & echo $!; exec sleep 1000";
-    let spawned = start(script, &run_token, &output, &mut tree);
+    let gate = output.path("gate");
+    let script = unreaped_child(&gate, "exit 0");
+    let spawned = start(&script, &run_token, &output, &mut tree);
     let zombie: u32 = output.line("the child").parse().unwrap();
+    open_gate(&gate, spawned.pid);
     wait_for("its end", || proc_fs::stat(zombie).is_ok_and(|s| !s.is_alive()).then_some(()));
     let found: Vec<u32> = tree.members().iter().map(|member| member.pid).collect();
     assert_eq!(tree.kill_all(), []);
