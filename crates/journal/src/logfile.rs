@@ -23,6 +23,10 @@ pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Rotated files looked at; the policy keeps fewer.
 const ROTATED_MAX: u32 = 1_000;
 
+/// Numbers that may be missing between rotated files: a writer that dies between two renames leaves
+/// one out.
+const GAPS_MAX: u32 = 4;
+
 /// How much is read backwards at once.
 const BLOCK_BYTES: u64 = 64 * 1024;
 
@@ -54,20 +58,29 @@ fn tail_bytes(path: &Path, lines: usize) -> io::Result<VecDeque<Vec<u8>>> {
         return Ok(found);
     }
     let mut room = TAIL_BYTES_MAX;
+    // A rotation while we read gives a file that we have read already another name.
+    let mut seen = vec![inode_of(path)];
     prepend(&mut found, lines, &mut room, plain_tail(path, lines)?);
+    let mut missing = 0;
     for number in 1..=ROTATED_MAX {
-        if lines <= found.len() || room == 0 {
+        if lines <= found.len() || room == 0 || GAPS_MAX < missing {
             break;
         }
+        let plain = rotated_path(path, number);
+        let inode = inode_of(&plain);
+        if inode.is_some() && seen.contains(&inode) {
+            continue;
+        }
+        seen.push(inode);
         let wanted = lines - found.len();
-        let older = match plain_tail_if_present(&rotated_path(path, number), wanted)? {
-            Some(older) => older,
-            None => match compressed_tail(&compressed_path(path, number), wanted)? {
-                Some(older) => older,
-                None => break,
-            },
+        let older = match plain_tail_if_present(&plain, wanted)? {
+            Some(older) => Some(older),
+            None => compressed_tail(&compressed_path(path, number), wanted)?,
         };
-        prepend(&mut found, lines, &mut room, older);
+        match older {
+            Some(older) => prepend(&mut found, lines, &mut room, older),
+            None => missing += 1,
+        }
     }
     Ok(found)
 }
@@ -391,3 +404,6 @@ fn read_full_at(file: &File, into: &mut [u8], offset: u64) -> io::Result<usize> 
     }
     Ok(filled)
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,8 +64,17 @@ impl Journal {
 
     /// Returns free pages to the file system.
     fn give_back(&mut self) -> Result<(), JournalError> {
-        self.db
-            .execute_batch("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
-            .map_err(|error| classify(error, "prune", self.path()))
+        for order in ["PRAGMA incremental_vacuum", "PRAGMA wal_checkpoint(TRUNCATE)"] {
+            self.run_to_end(order).map_err(|error| classify(error, "prune", self.path()))?;
+        }
+        Ok(())
+    }
+
+    /// Each row of the vacuum is one page: it only happens while rows are asked for.
+    fn run_to_end(&self, order: &str) -> rusqlite::Result<()> {
+        let mut statement = self.db.prepare(order)?;
+        let mut rows = statement.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(())
     }
 }
