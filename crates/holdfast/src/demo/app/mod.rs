@@ -4,14 +4,15 @@
 //! nothing but one file. None of them knows anything about Holdfast beyond the protocols that any
 //! service may speak: `LISTEN_FDS`, `NOTIFY_SOCKET`, exit codes and signals.
 
+pub(crate) mod args;
 mod forker;
 mod passed;
 mod simple;
 mod tcp;
 mod web;
 
-use crate::cli::args::{DemoAppArgs, DemoAppMode};
 use anyhow::Context;
+use args::{DemoAppArgs, DemoAppMode};
 use std::io::Write;
 
 /// Runs one of the services to its end.
