@@ -262,6 +262,32 @@ fn a_log_that_was_moved_away_is_begun_anew_and_a_link_is_refused() {
 }
 
 #[test]
+fn an_old_file_is_rotated_without_a_further_line_but_not_within_one() {
+    let bench = Bench::new();
+    let mut duty = DutyProcess::start(&bench);
+    let mut wanted = policy(1 << 20);
+    wanted.age_max_ms = Some(300);
+    duty.send(&ToLogs::Watch { instance: "web".into(), policy: wanted });
+    let mut writer = Writer::open(&bench, "web.out");
+    writer.line(0);
+    wait_until("it is rotated", || bench.log("web.log.1").exists());
+    assert_eq!(std::fs::metadata(bench.log("web.log")).unwrap().len(), 0);
+    let (half, rest) = (&support::line_of(1)[..20], &support::line_of(1)[20..]);
+    writer.text(half);
+    let begun = || std::fs::read_to_string(bench.log("web.log")).unwrap() == half;
+    wait_until("half a line is in the file", begun);
+    let mut looks = 0;
+    wait_until("it has become old", || {
+        looks += 1;
+        100 < looks
+    });
+    assert!(begun(), "a line is not torn apart");
+    writer.text(rest);
+    wait_until("its end rotates it", || bench.log("web.log.2").exists());
+    assert_lines(&bench.log("web.log"), 2);
+}
+
+#[test]
 fn a_full_disk_blocks_no_service_and_every_lost_byte_is_told() {
     if !in_mount_namespace("a_full_disk_blocks_no_service_and_every_lost_byte_is_told") {
         return;

@@ -9,6 +9,7 @@ use super::pipe::Peek;
 use super::protocol::{FromLogs, ToLogs, UntoldLoss, WatchPolicy, Yielded};
 use super::sink::{Loss, SinkEvent, TURN_BYTES};
 use super::stream::{Channel, Stream, StreamKey};
+use super::waits::{asked_to_yield, link_ready, ready_streams, sleep_until, watched};
 use super::yielding::{Asker, Door};
 use anyhow::Context;
 use base::InstanceId;
@@ -19,9 +20,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-
-/// Streams that get their turn before we look at the root again.
-const READY_MAX: usize = 64;
 
 /// The end waits at most this long for what is still in the pipes. Nothing is lost beyond it.
 const LAST_DRAIN_MAX: Duration = Duration::from_secs(1);
@@ -491,45 +489,4 @@ fn carried(loss: &UntoldLoss) -> Option<(StreamKey, Loss)> {
     let key = StreamKey { instance: loss.instance.parse().ok()?, channel };
     let reason = loss.reason.clone();
     Some((key, Loss { bytes: loss.bytes, lines: loss.lines, reason }))
-}
-
-/// Makes the runtime wait for our epoll.
-#[expect(
-    deprecated,
-    reason = "unsound only for types whose descriptor changes or closes early; an OwnedFd's doesn't, \
-              and the replacement is an unsafe function"
-)]
-fn watched(epoll: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::new(epoll)
-}
-
-/// The streams with output, in the kernel's order: who had a turn goes to the end.
-fn ready_streams(epoll: &OwnedFd) -> Vec<u64> {
-    let mut events = Vec::with_capacity(READY_MAX);
-    let none = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    match epoll::wait(epoll, rustix::buffer::spare_capacity(&mut events), Some(&none)) {
-        Ok(_) => events.iter().map(|event: &epoll::Event| event.data.u64()).collect(),
-        Err(_) => Vec::new(),
-    }
-}
-
-async fn link_ready(link: Option<&Link>) -> std::io::Result<()> {
-    match link {
-        Some(link) => link.ready().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn asked_to_yield(door: Option<&mut Door>) -> Asker {
-    match door {
-        Some(door) => door.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(wake: Option<Instant>) {
-    match wake {
-        Some(wake) => tokio::time::sleep_until(wake.into()).await,
-        None => std::future::pending().await,
-    }
 }

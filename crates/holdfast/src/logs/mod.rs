@@ -26,6 +26,7 @@ pub(crate) mod protocol;
 pub(crate) mod rotation;
 mod sink;
 mod stream;
+mod waits;
 mod yielding;
 
 use anyhow::Context;

@@ -208,9 +208,12 @@ impl Writer {
     }
 
     pub(crate) fn line(&mut self, number: u64) {
-        let line = line_of(number);
-        self.pipe.write_all(line.as_bytes()).unwrap();
-        self.bytes += line.len() as u64;
+        self.text(&line_of(number));
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        self.pipe.write_all(text.as_bytes()).unwrap();
+        self.bytes += text.len() as u64;
     }
 
     pub(crate) fn bytes(&self) -> u64 {

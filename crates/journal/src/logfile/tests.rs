@@ -1,3 +1,5 @@
+//! Tails and followers over rotated, compressed, gappy and unfinished files.
+
 use super::*;
 use flate2::Compression;
 use flate2::write::GzEncoder;
