@@ -112,8 +112,14 @@ impl Driver {
     ) -> bool {
         let core = record.to_core();
         let main = verified_main(record).or_else(|| eldest(record, marked));
+        let name = instance.to_string();
+        // The group lies where the daemon was that made it, which need not be where this one is.
+        let group = match &main {
+            Some((pid, _)) => self.cgroups.open_of_process(&name, *pid),
+            None => None,
+        };
         let tree = Tree {
-            group: self.cgroups.open(&instance.to_string()),
+            group: group.or_else(|| self.cgroups.open(&name)),
             token: self.token(&instance, core.run),
             known: main.iter().map(|(pid, _)| *pid).chain(marked.iter().copied()).collect(),
         };

@@ -117,6 +117,9 @@ pub(crate) struct Driver {
     pub(crate) started: base::WallTime,
     pub(crate) ending: Option<Ending>,
     pub(crate) upgrade: Option<Upgrade>,
+    /// Output pipes, held open until the logs duty has read all that was written into them: a
+    /// service may be gone before its output is looked at.
+    pub(crate) pipes: BTreeMap<InstanceId, Vec<OwnedFd>>,
     /// A run has ended since idle sockets were last looked for.
     pub(crate) released: bool,
     /// The listening control socket, to be kept across an upgrade.
@@ -183,6 +186,7 @@ impl Driver {
             started: sys::clock::wall(),
             ending: None,
             upgrade: None,
+            pipes: BTreeMap::new(),
             released: false,
             control_fd: None,
             api_settings: watch::Sender::new(config::ApiSettings::default()),
@@ -316,6 +320,9 @@ impl Driver {
         };
         for notice in launched.notices {
             self.notice(&format!("limits-{instance}"), format!("{instance}: {notice}"), "");
+        }
+        if realm == Realm::Services {
+            self.pipes.insert(instance.clone(), launched.pipes);
         }
         let pid = launched.pid;
         let notify = launched.notify.map(|socket| self.listen_for_notify(&key, socket));

@@ -240,6 +240,7 @@ impl Driver {
                 let fifo = |end: &str| self.paths.fifos().join(format!("{instance}.{end}"));
                 let paths = vec![fifo("out"), fifo("err")];
                 if !self.duties.watched.contains_key(&instance) {
+                    self.pipes.remove(&instance);
                     self.hands.give(&instance, Job::Release { paths });
                 }
             }

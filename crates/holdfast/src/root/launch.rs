@@ -60,6 +60,8 @@ pub(crate) struct Launched {
     pub(crate) pidfd: OwnedFd,
     pub(crate) tree: Option<sys::tree::Tree>,
     pub(crate) notify: Option<OwnedFd>,
+    /// The pipes of its output: a pipe that nobody has open forgets what is in it.
+    pub(crate) pipes: Vec<OwnedFd>,
     /// What was wanted and is not available here.
     pub(crate) notices: Vec<String>,
 }
@@ -144,7 +146,11 @@ pub(crate) fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
         tree.known.push(spawned.pid);
         tree
     });
-    Ok(Launched { pid: spawned.pid, pidfd: spawned.pidfd, tree, notify, notices })
+    let pipes = match &launch.output {
+        Output::Fifo { .. } => std::iter::once(out).chain(err).collect(),
+        Output::Inherit | Output::Null => Vec::new(),
+    };
+    Ok(Launched { pid: spawned.pid, pidfd: spawned.pidfd, tree, notify, pipes, notices })
 }
 
 fn make_tree(

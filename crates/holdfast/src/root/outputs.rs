@@ -174,6 +174,11 @@ impl Driver {
             tasks: Vec::new(),
         };
         self.services.runs.insert(key.instance.clone(), run);
+        let ends = if spec.log.split_stderr { &["out", "err"][..] } else { &["out"] };
+        let paths =
+            ends.iter().map(|end| self.paths.fifos().join(format!("{}.{end}", key.instance)));
+        let pipes = paths.filter_map(|path| sys::fifo::open_for_service(&path).ok()).collect();
+        self.pipes.insert(key.instance.clone(), pipes);
         if let Some(pidfd) = prepared.pidfd {
             let complaints =
                 super::sockets::recover(&self.sockets, &spec.process, &key.instance, &pidfd);

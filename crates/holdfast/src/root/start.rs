@@ -84,6 +84,7 @@ pub(crate) fn run_here(
     warnings: &str,
     up: impl Fn(()),
 ) -> anyhow::Result<()> {
+    sys::notify::clear_environment();
     start_log(&options.log_level);
     let mut kept = sys::process::inherited_fds(KEEP_VARIABLE);
     let paths = Paths::of(&config.daemon);
@@ -121,6 +122,7 @@ pub(crate) fn run_here(
                     let _ = sys::notify::send("STOPPING=1");
                     let message = "holdfast ends".to_owned();
                     driver.events.say("holdfast", "daemon.stopped", Severity::Info, message);
+                    driver.cgroups.remove_base_if_empty();
                     return anyhow::Ok(());
                 }
                 Ended::Upgrade => execute_upgrade(&mut driver, &options, &lock, pid_file.as_ref()),
@@ -256,7 +258,7 @@ async fn assemble(
     }
     serve_control(&mut driver, control, door)?;
     driver.begin(remains);
-    let watchdog = sys::notify::watchdog_interval().map(|interval| interval / 2);
+    let watchdog = sys::notify::watchdog_interval();
     let sources = Sources { done, happenings: happened, asked, written, signals, watchdog };
     Ok((driver, sources))
 }

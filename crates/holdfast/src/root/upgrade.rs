@@ -109,6 +109,7 @@ pub(crate) fn execute(handover: &Handover<'_>) -> std::io::Error {
     let keep = named.collect::<Vec<_>>().join(",");
     let mut env: Vec<(OsString, OsString)> =
         std::env::vars_os().filter(|(name, _)| name != KEEP_VARIABLE).collect();
+    env.extend(sys::notify::environment().iter().cloned());
     env.push((KEEP_VARIABLE.into(), keep.into()));
     let fds: Vec<BorrowedFd<'_>> = handover.kept.iter().map(|(_, fd)| *fd).collect();
     sys::process::exec_in_place(handover.binary, &handover.arguments, &fds, &env)

@@ -13,6 +13,9 @@ fn p8_services_survive_kill_9_and_are_adopted_without_a_restart() {
     let mut daemon = Daemon::start(TALKER);
     let talker = daemon.wait_state("talker", "running").pid.unwrap();
     let web = daemon.wait_state("web", "running").pid.unwrap();
+    wait_for("its output is being kept", || {
+        if daemon.output("talker").is_empty() { Err("nothing yet".into()) } else { Ok(()) }
+    });
     daemon.kill_root();
     assert!(alive(talker) && alive(web));
     // The output goes on while nobody is there.
