@@ -5,6 +5,7 @@
 //! Invariants: every figure in the page comes from one run of this program; a contender that is
 //! missing or fails is named, not left out; no process and no file stays behind.
 
+mod cgroups;
 mod contender;
 mod cost;
 mod idle;
@@ -58,10 +59,11 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         bail!("which benchmark?\n{USAGE}");
     };
     let options = parse(rest)?;
+    let load_before = machine::load();
     let cold = options.cold.then(cost::cold_build).transpose()?;
     let contenders = contenders(&options)?;
     let results = run::all(&contenders, &options.size)?;
-    let machine = machine::describe();
+    let machine = machine::describe(&load_before);
 
     title("result");
     let supervisors = page::supervisors(&options.size, &machine, &results);

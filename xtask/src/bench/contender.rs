@@ -63,9 +63,8 @@ impl Contender {
     pub(crate) fn version(&self, holdfast: &Path) -> Result<String, String> {
         let Some(program) = self.program else {
             let version = tool::output(tool::command(holdfast).arg("--version"));
-            return version
-                .map(|text| text.trim().to_owned())
-                .map_err(|error| format!("{error:#}"));
+            let number = |text: String| text.split_whitespace().last().unwrap_or("?").to_owned();
+            return version.map(number).map_err(|error| format!("{error:#}"));
         };
         if tool::find(program).is_none() {
             return Err(format!("not installed (Debian package `{}`)", self.package));

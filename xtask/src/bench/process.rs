@@ -148,6 +148,11 @@ impl Handle {
     }
 }
 
+/// Asks the supervisor to end, as its administrator would.
+pub(crate) fn ask(root: &Handle) {
+    let _ = pidfd_send_signal(&root.0, Signal::TERM);
+}
+
 /// Ends the contender's own processes and all that they supervise. True once nothing is left.
 pub(crate) fn end(own: &[Handle], idle: &Path) -> Result<bool> {
     // Supervisors first, so that nobody is left to start anything.

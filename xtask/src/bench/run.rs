@@ -4,6 +4,7 @@
 //! left; the pauses between deaths are drawn from a fixed seed and are the same for all.
 
 use super::Size;
+use super::cgroups;
 use super::contender::{Contender, Scene};
 use super::idle::{Executed, Idle, Reports, now_ns};
 use super::process::{self, Handle, Use};
@@ -28,6 +29,7 @@ const SUCCESSOR_DEADLINE: Duration = Duration::from_secs(20);
 /// Deaths are spread over the cycle of supervisors that look once a second; otherwise each would
 /// come right after the look that noticed the last one.
 const PAUSE_MAX_MS: u64 = 1_000;
+const ORDERLY_END_DEADLINE: Duration = Duration::from_secs(30);
 const END_DEADLINE: Duration = Duration::from_mins(1);
 
 /// What one contender did.
@@ -224,6 +226,7 @@ struct Running<'a> {
     child: Child,
     begun_ns: u64,
     idle: &'a Idle,
+    folder: PathBuf,
     own_log: PathBuf,
     ended: bool,
 }
@@ -243,7 +246,7 @@ impl<'a> Running<'a> {
             .stderr(log);
         let begun_ns = now_ns();
         let child = command.spawn().context("cannot start the supervisor")?;
-        Ok(Running { child, begun_ns, idle, own_log, ended: false })
+        Ok(Running { child, begun_ns, idle, folder: folder.to_path_buf(), own_log, ended: false })
     }
 
     fn pid(&self) -> i32 {
@@ -291,8 +294,14 @@ impl<'a> Running<'a> {
 
     fn end(&mut self) -> Result<()> {
         let own: Vec<Handle> = self.own()?.into_iter().filter_map(Handle::open).collect();
-        let deadline = Instant::now() + END_DEADLINE;
         let (_never, timer) = std::sync::mpsc::channel::<()>();
+        let deadline = Instant::now() + ORDERLY_END_DEADLINE;
+        // Some stop their services then, some leave them; what is left is killed afterwards.
+        Handle::open(self.pid()).iter().for_each(process::ask);
+        while self.child.try_wait()?.is_none() && Instant::now() < deadline {
+            let _ = timer.recv_timeout(Duration::from_millis(20));
+        }
+        let deadline = Instant::now() + END_DEADLINE;
         while !process::end(&own, self.idle.program())? {
             // The root is a child of ours: as long as nobody asks how it ended, it is not gone.
             let _ = self.child.try_wait()?;
@@ -303,6 +312,7 @@ impl<'a> Running<'a> {
         }
         self.child.wait()?;
         self.ended = true;
+        cgroups::remove(&self.folder.join("state"));
         Ok(())
     }
 }
