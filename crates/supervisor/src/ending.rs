@@ -44,8 +44,11 @@ impl Supervisor {
             return;
         }
         let good = end == End::Own && self.is_success(id, exit);
-        let healthy =
-            run.ready_since.is_some_and(|since| run.spec.restart.healthy_after <= now.since(since));
+        // Getting rid of what it has left is no time of health.
+        let down = run.down_since.unwrap_or(now);
+        let healthy = run
+            .ready_since
+            .is_some_and(|since| run.spec.restart.healthy_after <= down.since(since));
         if healthy && let Some(instance) = self.instances.get_mut(id) {
             instance.row = 0;
         }
@@ -132,10 +135,14 @@ impl Supervisor {
         instance.since = now;
         instance.rest = Rest::Idle;
         instance.stop_waits = false;
-        run.end = Some(End::StartTimeout);
+        // To be started anew: what failed is not what is wanted now.
+        let anew = run.end == Some(End::Replace);
+        if !anew {
+            run.end = Some(End::StartTimeout);
+        }
         out.push(Output::Release { instance: id.clone(), run: run.id });
         let down = instance.wish != Wish::Up || instance.removed || self.shutdown.is_some();
-        if permanent && !down {
+        if permanent && !down && !anew {
             self.fail(id, EventKind::StartFailed, reason, out);
         } else {
             let message = format!("{id} could not be started: {reason}");

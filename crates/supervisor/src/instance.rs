@@ -16,6 +16,8 @@ pub(crate) struct Instance {
     /// What the configuration says now.
     pub(crate) spec: Arc<ServiceSpec>,
     pub(crate) wish: Wish,
+    /// The wish is the configuration's: nobody has asked for anything yet.
+    pub(crate) by_default: bool,
     /// Why the wish is what it is, for people.
     pub(crate) wish_reason: String,
     pub(crate) rest: Rest,
@@ -43,8 +45,13 @@ pub(crate) struct Instance {
 pub(crate) enum Rest {
     /// Nothing; the wish says why.
     Idle,
-    /// It waits for what it needs; one sentence for each.
-    Waiting(Vec<(InstanceId, String)>),
+    /// It waits for what it needs.
+    Waiting {
+        /// One sentence for each that it waits for.
+        blockers: Vec<(InstanceId, String)>,
+        /// Something it requires does not come by itself, and so neither does this one.
+        stuck: bool,
+    },
     /// The next try comes then.
     Backoff(Now),
 }
@@ -61,11 +68,40 @@ pub(crate) struct Run {
     pub(crate) spawned: Now,
     pub(crate) ready_since: Option<Now>,
     pub(crate) stage: Stage,
+    /// Since when it is on its way down.
+    pub(crate) down_since: Option<Now>,
     /// Why it ends, once it does.
     pub(crate) end: Option<End>,
     pub(crate) watchdog: Option<Duration>,
     pub(crate) watchdog_due: Option<Now>,
     pub(crate) reloading: bool,
+    /// It has said `READY=1`, perhaps before anybody waited for it.
+    pub(crate) said_ready: bool,
+    /// Stop and reload commands that nobody waits for any more; their answers say nothing about
+    /// the present step.
+    pub(crate) stale_commands: u32,
+}
+
+impl Run {
+    /// A run that begins: nothing is known of it yet.
+    pub(crate) fn new(id: RunId, spec: Arc<ServiceSpec>, now: Now) -> Self {
+        Self {
+            id,
+            watchdog: spec.watchdog,
+            spec,
+            first: None,
+            main: None,
+            spawned: now,
+            ready_since: None,
+            stage: Stage::Spawning,
+            down_since: None,
+            end: None,
+            watchdog_due: None,
+            reloading: false,
+            said_ready: false,
+            stale_commands: 0,
+        }
+    }
 }
 
 /// Where a run is.
@@ -88,8 +124,11 @@ pub(crate) enum Stage {
         step: usize,
         /// The next rung by then.
         deadline: Now,
-        /// When the tree is looked at again, where no main process is known.
+        /// When the tree is looked at again, where no main process is known; `None`: an answer is
+        /// awaited, or the main process is known.
         look: Option<Now>,
+        /// The rung is a command that has not ended yet.
+        command: bool,
     },
     /// Its main process has ended (or the ladder has): the tree must become empty.
     Cleaning(Cleaning),
@@ -176,6 +215,7 @@ impl Instance {
         Self {
             id,
             wish,
+            by_default: true,
             wish_reason: if spec.autostart { "" } else { "it is not started automatically" }.into(),
             spec,
             rest: Rest::Idle,
@@ -202,7 +242,7 @@ impl Instance {
                 Stage::Stopping { .. } | Stage::Cleaning(_) => Phase::Stopping,
             },
             (None, Rest::Backoff(_), _) => Phase::Backoff,
-            (None, Rest::Waiting(_), _) | (None, Rest::Idle, Wish::Up) => Phase::Waiting,
+            (None, Rest::Waiting { .. }, _) | (None, Rest::Idle, Wish::Up) => Phase::Waiting,
             (None, Rest::Idle, Wish::Down) => Phase::Stopped,
             (None, Rest::Idle, Wish::Failed(_)) => Phase::Failed,
             (None, Rest::Idle, Wish::Finished) => Phase::Finished,
@@ -214,7 +254,7 @@ impl Instance {
         let Some(run) = &self.run else {
             return match self.rest {
                 Rest::Backoff(until) => Some(until),
-                Rest::Idle | Rest::Waiting(_) => None,
+                Rest::Idle | Rest::Waiting { .. } => None,
             };
         };
         match &run.stage {

@@ -53,6 +53,7 @@ impl Supervisor {
             Input::Adopt(adopted) => self.adopt(now, adopted, out),
             Input::Begin => {
                 self.begun = true;
+                self.pull_needed(now, out);
                 self.dirty.extend(self.instances.keys().cloned());
             }
             Input::Command { targets, action, by } => {
@@ -261,10 +262,13 @@ impl Supervisor {
 
     /// Something about a service has changed that others may wait for.
     pub(crate) fn announce(&mut self, service: &ServiceName) {
-        let specs = &self.specs;
         let mut interested: BTreeSet<ServiceName> =
             self.dependants.get(service).cloned().unwrap_or_default();
-        if let Some(spec) = specs.get(service) {
+        // What is gone from the configuration has its last spec.
+        let first = InstanceId { service: service.clone(), index: None };
+        let last = self.instances.range(first..).next().filter(|(id, _)| id.service == *service);
+        let spec = self.specs.get(service).or_else(|| Some(&last?.1.spec));
+        if let Some(spec) = spec {
             // Those that wait with their own stop until we are down.
             interested.extend(spec.after.iter().cloned());
             interested.extend(spec.requires.iter().cloned());

@@ -3,7 +3,7 @@
 use crate::instance::{End, Instance, Rest, Stage};
 use crate::machine::Supervisor;
 use crate::start::counts_as_ready;
-use crate::{Output, Phase, ServiceSpec, Wish};
+use crate::{Output, Phase, ServiceSpec, ShutdownMode, Wish};
 use base::{InstanceId, Now, ServiceName};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,12 +18,16 @@ enum Standing {
 }
 
 impl Supervisor {
-    /// What an instance that is wanted up has to wait for, each with a reason.
-    pub(crate) fn blockers(&self, instance: &Instance) -> Vec<(InstanceId, String)> {
+    /// What an instance that is wanted up has to wait for, each with a reason, and whether one of
+    /// these does not come by itself.
+    pub(crate) fn blockers(&self, instance: &Instance) -> (Vec<(InstanceId, String)>, bool) {
         let spec = &instance.spec;
         let mut blockers = Vec::new();
+        let mut stuck = false;
         for name in &spec.requires {
-            match self.standing(name) {
+            let standing = self.standing(name);
+            stuck |= matches!(standing, Standing::Down(..));
+            match standing {
                 Standing::Ready => {}
                 Standing::Coming(id, why) | Standing::Down(id, why) => {
                     blockers.push((id, format!("it requires {name}, and {why}")));
@@ -40,7 +44,16 @@ impl Supervisor {
                 blockers.push((id, format!("it starts after {name}, and {why}")));
             }
         }
-        blockers
+        // `web` becomes `web:0` when there are to be more of it: the same port, the same place.
+        let replaced = self.ids_of(&spec.name).into_iter().find(|id| {
+            let gone = self.instances.get(id).is_some_and(|other| other.removed);
+            gone && id.number() == instance.id.number()
+        });
+        if let Some(id) = replaced {
+            let why = format!("it takes the place of {id}, which is not down yet");
+            blockers.push((id, why));
+        }
+        (blockers, stuck)
     }
 
     fn standing(&self, name: &ServiceName) -> Standing {
@@ -50,12 +63,15 @@ impl Supervisor {
             if counts_as_ready(instance) || instance.removed {
                 continue;
             }
-            let why = format!("{id} is {}", instance.phase().as_str());
-            match instance.phase() {
-                Phase::Failed | Phase::Stopped => return Standing::Down(id, why),
-                _ if instance.wish != Wish::Up => return Standing::Down(id, why),
-                _ => coming = coming.or(Some((id, why))),
+            let why = match instance.phase() {
+                Phase::Backoff => format!("{id} waits for its next try"),
+                phase => format!("{id} is {}", phase.as_str()),
+            };
+            let stuck = matches!(instance.rest, Rest::Waiting { stuck: true, .. });
+            if stuck || instance.wish != Wish::Up {
+                return Standing::Down(id, why);
             }
+            coming = coming.or(Some((id, why)));
         }
         coming.map_or(Standing::Ready, |(id, why)| Standing::Coming(id, why))
     }
@@ -82,6 +98,24 @@ impl Supervisor {
         }
     }
 
+    /// What is wanted up pulls up what it requires and wants, unless somebody has asked for
+    /// something else since.
+    pub(crate) fn pull_needed(&mut self, now: Now, out: &mut Vec<Output>) {
+        let up = self.instances.values().filter(|instance| instance.wish == Wish::Up);
+        let mut names: BTreeSet<ServiceName> = up.map(|i| i.id.service.clone()).collect();
+        while let Some(name) = names.pop_first() {
+            for needed in self.needed_by(&name) {
+                for id in self.ids_of(&needed) {
+                    if self.instances.get(&id).is_some_and(|i| i.by_default && i.wish == Wish::Down)
+                    {
+                        self.raise(now, &id, out);
+                        names.insert(needed.clone());
+                    }
+                }
+            }
+        }
+    }
+
     fn needed_by(&self, name: &ServiceName) -> Vec<ServiceName> {
         let spec = self.specs.get(name);
         spec.into_iter().flat_map(|spec| spec.requires.union(&spec.wants).cloned()).collect()
@@ -93,21 +127,23 @@ impl Supervisor {
             return;
         }
         instance.wish = Wish::Up;
+        instance.by_default = false;
         instance.wish_reason.clear();
         instance.stop_waits = false;
+        instance.row = 0;
+        instance.recent.clear();
         match &mut instance.run {
             None => {
                 instance.rest = Rest::Idle;
-                instance.row = 0;
-                instance.recent.clear();
                 instance.since = now;
             }
-            // On its way down: it comes back up after that.
-            Some(run) => {
-                if run.end == Some(End::Stop) {
-                    run.end = Some(End::Replace);
-                }
-            }
+            Some(run) => match run.stage {
+                // On its way down: it comes back up after that, whatever its policy says.
+                Stage::Stopping { .. } | Stage::Cleaning(_) => run.end = Some(End::Replace),
+                // A replacement that was asked for stays so.
+                Stage::Spawning => instance.stop_waits = run.end.is_some(),
+                Stage::Starting { .. } | Stage::Running => {}
+            },
         }
         self.persist(id, out);
         self.dirty.insert(id.clone());
@@ -123,27 +159,26 @@ impl Supervisor {
         out: &mut Vec<Output>,
     ) {
         self.lower(now, id, reason, out);
-        let requiring: Vec<ServiceName> = self
-            .dependants
-            .get(&id.service)
-            .into_iter()
-            .flatten()
-            .filter(|name| self.specs.get(*name).is_some_and(|s| s.requires.contains(&id.service)))
-            .cloned()
-            .collect();
-        for name in requiring {
-            for dependant in self.ids_of(&name) {
-                let up = self.instances.get(&dependant).is_some_and(|i| i.wish == Wish::Up);
-                if up {
-                    let reason = format!("it requires {}, which was stopped", id.service);
-                    self.want_down(now, &dependant, &reason, out);
+        let mut lowered = vec![id.service.clone()];
+        while let Some(service) = lowered.pop() {
+            let reason = format!("it requires {service}, which was stopped");
+            for name in self.dependants.get(&service).cloned().unwrap_or_default() {
+                if !self.specs.get(&name).is_some_and(|spec| spec.requires.contains(&service)) {
+                    continue;
+                }
+                for dependant in self.ids_of(&name) {
+                    if self.instances.get(&dependant).is_some_and(|i| i.wish == Wish::Up) {
+                        self.lower(now, &dependant, &reason, out);
+                        lowered.push(name.clone());
+                    }
                 }
             }
         }
     }
 
-    fn lower(&mut self, now: Now, id: &InstanceId, reason: &str, out: &mut Vec<Output>) {
+    pub(crate) fn lower(&mut self, now: Now, id: &InstanceId, reason: &str, out: &mut Vec<Output>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
+        instance.by_default = false;
         let idle = instance.run.is_none();
         let already = instance.wish == Wish::Down && (idle || instance.stop_waits);
         if already {
@@ -172,6 +207,9 @@ impl Supervisor {
 
     /// Stop, then start. Those that require it are left alone.
     pub(crate) fn replace(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        if self.shutdown.is_some() {
+            return;
+        }
         let alive = self.instances.get(id).is_some_and(Instance::is_alive);
         self.want_up(now, id, out);
         if alive {
@@ -211,7 +249,9 @@ impl Supervisor {
         names.iter().flat_map(|name| self.ids_of(name)).find(|dependant| {
             let going = self.instances.get(dependant).filter(|instance| instance.is_alive());
             going.is_some_and(|instance| {
-                self.shutdown.is_some() || instance.wish != Wish::Up || instance.removed
+                self.shutdown == Some(ShutdownMode::StopServices)
+                    || instance.wish != Wish::Up
+                    || instance.removed
             })
         })
     }
@@ -219,7 +259,12 @@ impl Supervisor {
     /// Builds the index of dependants anew.
     pub(crate) fn index_dependants(&mut self) {
         self.dependants.clear();
-        for spec in self.specs.values() {
+        // What is gone from the configuration keeps its place in the order until it is down. Nobody
+        // new can name it, so that no circle comes about.
+        let gone = self.instances.values().filter(|instance| instance.removed);
+        let gone = gone.map(|instance| &instance.spec);
+        let gone = gone.filter(|spec| !self.specs.contains_key(&spec.name));
+        for spec in self.specs.values().chain(gone) {
             for needed in needs(spec) {
                 self.dependants.entry(needed).or_default().insert(spec.name.clone());
             }

@@ -16,11 +16,16 @@ impl Supervisor {
         out: &mut Vec<Output>,
     ) {
         let old = std::mem::replace(&mut self.specs, specs);
-        self.index_dependants();
         let wanted: BTreeSet<InstanceId> =
             self.specs.values().flat_map(|spec| spec.instance_ids().collect::<Vec<_>>()).collect();
         let gone: Vec<InstanceId> =
             self.instances.keys().filter(|id| !wanted.contains(*id)).cloned().collect();
+        for id in &gone {
+            if let Some(instance) = self.instances.get_mut(id) {
+                instance.removed = true;
+            }
+        }
+        self.index_dependants();
         for id in gone {
             self.remove(now, &id, out);
         }
@@ -41,15 +46,17 @@ impl Supervisor {
                 Some(_) => self.change(now, &id, spec, out),
             }
         }
+        if self.begun {
+            self.pull_needed(now, out);
+        }
         // Whoever waits may wait for something else now.
         self.dirty.extend(self.instances.keys().cloned());
     }
 
     fn remove(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
-        let Some(instance) = self.instances.get_mut(id) else { return };
-        instance.removed = true;
-        if instance.run.is_some() {
-            self.want_down(now, id, "it is gone from the configuration", out);
+        if self.run_of(id).is_some() {
+            // Nobody requires it any more: those that still do require the ones that stay.
+            self.lower(now, id, "it is gone from the configuration", out);
         }
         self.dirty.insert(id.clone());
     }
@@ -61,13 +68,14 @@ impl Supervisor {
         if came_back {
             instance.wish = if spec.autostart { Wish::Up } else { Wish::Down };
         }
-        let other_process = old.process != spec.process || old.kind != spec.kind;
-        if !other_process && let Some(run) = &mut instance.run {
-            run.spec = Arc::clone(&spec);
-            run.watchdog = spec.watchdog;
-            run.watchdog_due = run.ready_since.and(spec.watchdog).map(|period| now + period);
-        }
         let alive = instance.run.is_some();
+        let other_process = instance
+            .run
+            .as_ref()
+            .is_some_and(|run| run.spec.process != spec.process || run.spec.kind != spec.kind);
+        if !other_process && let Some(run) = &mut instance.run {
+            follow(now, run, &old, &spec);
+        }
         let how = match (alive, other_process) {
             (true, true) => "it is restarted",
             (true, false) => "it goes on",
@@ -78,7 +86,10 @@ impl Supervisor {
         if old.log != spec.log {
             out.push(Output::Relog { instance: id.clone(), spec });
         }
-        if alive && (other_process || came_back) {
+        if came_back {
+            self.persist(id, out);
+        }
+        if alive && (other_process || came_back) && self.shutdown.is_none() {
             self.enter_stop(now, id, End::Replace, out);
         }
         self.dirty.insert(id.clone());
@@ -94,33 +105,30 @@ impl Supervisor {
         instance.restarts = record.restarts;
         instance.last_run = record.run;
         instance.wish = record.wish;
-        if instance.wish == Wish::Down {
-            instance.wish_reason = "it was stopped before holdfast was started again".into();
-        }
+        instance.by_default = false;
+        instance.wish_reason = match &instance.wish {
+            Wish::Up | Wish::Failed(_) => String::new(),
+            Wish::Down => "it was stopped before holdfast was started again".into(),
+            Wish::Finished => "it had done its work before holdfast was started again".into(),
+        };
         let since = now - age;
         let spec = Arc::clone(&instance.spec);
         let stage = match (alive, record.ready) {
             (None, _) => Stage::Cleaning(Cleaning::new(now)),
             (Some(_), true) => Stage::Running,
-            (Some(_), false) => Stage::Starting {
-                deadline: now + spec.start_timeout,
-                wait: wait_of(now, &spec.ready),
-            },
+            (Some(_), false) => {
+                Stage::Starting { deadline: now + spec.start_timeout, wait: wait_of(now, &spec) }
+            }
         };
         let ready_since = (alive.is_some() && record.ready).then_some(since);
         instance.since = since;
         instance.run = Some(Run {
-            id: record.run,
-            spec: Arc::clone(&spec),
-            first: None,
             main: alive,
-            spawned: since,
             ready_since,
             stage,
             end: alive.is_none().then_some(End::Own),
-            watchdog: spec.watchdog,
             watchdog_due: ready_since.and(spec.watchdog).map(|period| now + period),
-            reloading: false,
+            ..Run::new(record.run, Arc::clone(&spec), since)
         });
         match alive {
             Some(pid) => {
@@ -148,5 +156,26 @@ impl Supervisor {
             }
         }
         self.touch(&id);
+    }
+}
+
+/// A run that goes on under a changed configuration takes on what can be changed while it runs.
+///
+/// How it becomes ready, and the period of its watchdog, were told to the service at its start: a
+/// service without a notify socket can't feed a watchdog, and one that was told a longer period
+/// does not feed it more often. These follow at its next start.
+fn follow(now: Now, run: &mut Run, old: &ServiceSpec, spec: &Arc<ServiceSpec>) {
+    let ready = run.spec.ready.clone();
+    run.spec = if ready == spec.ready {
+        Arc::clone(spec)
+    } else {
+        Arc::new(ServiceSpec { ready, ..ServiceSpec::clone(spec) })
+    };
+    if old.watchdog != spec.watchdog {
+        run.watchdog = match (run.watchdog, spec.watchdog) {
+            (Some(told), Some(period)) => Some(told.max(period)),
+            (None, _) | (_, None) => None,
+        };
+        run.watchdog_due = run.ready_since.and(run.watchdog).map(|period| now + period);
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::instance::{End, Instance, Rest, Run, Stage, StartWait};
 use crate::machine::{Supervisor, millis, pid_value};
-use crate::{EventKind, Kind, NotifyMessage, Output, Pid, Readiness, Severity, StopAction, Wish};
+use crate::{
+    EventKind, Kind, NotifyMessage, Output, Pid, Readiness, ServiceSpec, Severity, StopAction, Wish,
+};
 use base::{Answer, InstanceId, Now, format_duration};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +26,13 @@ impl Supervisor {
             return;
         }
         if instance.removed {
+            let wake = instance.wake;
             self.instances.remove(id);
-            self.wakes.retain(|(_, of)| of != id);
+            if let Some(wake) = wake {
+                self.wakes.remove(&(wake, id.clone()));
+            }
+            // Whoever takes its place may have waited for its end.
+            self.dirty.extend(self.ids_of(&id.service));
             self.event(
                 id,
                 EventKind::Removed,
@@ -44,22 +51,26 @@ impl Supervisor {
         if !wanted {
             return;
         }
-        let blockers = self.blockers(instance);
-        if blockers.is_empty() {
-            return self.spawn(now, id, out);
-        }
-        let news = instance.rest != Rest::Waiting(blockers.clone());
-        let message = format!("{id} waits: {}", blockers[0].1);
-        let on = blockers[0].0.to_string();
+        let (blockers, stuck) = self.blockers(instance);
+        let Some((first, why)) = blockers.first() else { return self.spawn(now, id, out) };
+        let message = format!("{id} waits: {why}");
+        let data = vec![("waits_for", crate::Value::Text(first.to_string()))];
+        let (waited, was_stuck) = match &instance.rest {
+            Rest::Waiting { blockers: known, stuck } => (Some(*known == blockers), *stuck),
+            Rest::Idle | Rest::Backoff(_) => (None, false),
+        };
         if let Some(instance) = self.instances.get_mut(id) {
-            if !matches!(instance.rest, Rest::Waiting(_)) {
+            if waited.is_none() {
                 instance.since = now;
             }
-            instance.rest = Rest::Waiting(blockers);
+            instance.rest = Rest::Waiting { blockers, stuck };
         }
-        if news {
-            let data = vec![("waits_for", crate::Value::Text(on))];
+        if waited != Some(true) {
             self.event(id, EventKind::Waiting, Severity::Info, message, data, out);
+        }
+        if stuck != was_stuck {
+            // Those that would only have waited for this one to come may go on without it.
+            self.announce(&id.service);
         }
     }
 
@@ -71,19 +82,7 @@ impl Supervisor {
         instance.since = now;
         instance.last_run = run;
         instance.status_text.clear();
-        instance.run = Some(Run {
-            id: run,
-            spec: Arc::clone(&spec),
-            first: None,
-            main: None,
-            spawned: now,
-            ready_since: None,
-            stage: Stage::Spawning,
-            end: None,
-            watchdog: spec.watchdog,
-            watchdog_due: None,
-            reloading: false,
-        });
+        instance.run = Some(Run::new(run, Arc::clone(&spec), now));
         self.persist(id, out);
         self.event(
             id,
@@ -110,8 +109,7 @@ impl Supervisor {
         let deadline = now + spec.start_timeout;
         let wait = match spec.kind {
             Kind::Forking { .. } => StartWait::Fork,
-            Kind::Oneshot => StartWait::Exit,
-            Kind::Simple => wait_of(now, &spec.ready),
+            Kind::Oneshot | Kind::Simple => wait_of(now, &spec),
         };
         run.stage = Stage::Starting { deadline, wait };
         self.persist(id, out);
@@ -136,6 +134,7 @@ impl Supervisor {
                 }
             }
             StartWait::Delay(until) if *until <= now => self.ready(now, id, out),
+            StartWait::Notify if run.said_ready => self.ready(now, id, out),
             StartWait::Fork
             | StartWait::Main { .. }
             | StartWait::Notify
@@ -164,13 +163,13 @@ impl Supervisor {
         out: &mut Vec<Output>,
     ) {
         let Some(run) = self.run_mut(id) else { return };
-        let ready = run.spec.ready.clone();
+        let spec = Arc::clone(&run.spec);
         let (Stage::Starting { wait, .. }, None) = (&mut run.stage, run.main) else { return };
         match main {
             Err(why) => *wait = StartWait::Main { why, again: Some(now + FIND_MAIN_PAUSE) },
             Ok(pid) => {
                 run.main = Some(pid);
-                *wait = wait_of(now, &ready);
+                *wait = wait_of(now, &spec);
                 self.persist(id, out);
                 let message = format!("{id} has forked, its main process is {}", pid.0);
                 self.event(
@@ -281,6 +280,8 @@ impl Supervisor {
         match message {
             NotifyMessage::Ready => {
                 let waits = matches!(run.stage, Stage::Starting { wait: StartWait::Notify, .. });
+                // A service that forks may say so before its first process has exited.
+                run.said_ready = true;
                 if std::mem::take(&mut run.reloading) {
                     let text = format!("{id} has reloaded");
                     self.event(id, EventKind::Ready, Severity::Info, text, Vec::new(), out);
@@ -292,17 +293,18 @@ impl Supervisor {
             NotifyMessage::MainPid(pid) => {
                 run.main = Some(pid);
                 run.first = None;
-                let ready = run.spec.ready.clone();
+                let spec = Arc::clone(&run.spec);
                 if let Stage::Starting { wait, .. } = &mut run.stage
                     && matches!(wait, StartWait::Fork | StartWait::Main { .. })
                 {
-                    *wait = wait_of(now, &ready);
+                    *wait = wait_of(now, &spec);
                     self.go_on_starting(now, id, out);
                 }
                 self.persist(id, out);
             }
             NotifyMessage::Reloading => {
-                run.reloading = true;
+                // Before it is ready, the next `READY=1` is its first.
+                run.reloading = matches!(run.stage, Stage::Running);
                 let text = format!("{id} reads its configuration again");
                 self.event(id, EventKind::Reloading, Severity::Info, text, Vec::new(), out);
             }
@@ -335,7 +337,10 @@ impl Supervisor {
     }
 
     pub(crate) fn reload(&mut self, id: &InstanceId, out: &mut Vec<Output>) {
-        let Some(run) = self.run_of(id) else { return };
+        let Some(run) = self.run_mut(id) else {
+            let text = format!("{id} cannot be asked to reload: it does not run");
+            return self.event(id, EventKind::Command, Severity::Warning, text, Vec::new(), out);
+        };
         let (main, spec, number) = (run.main, Arc::clone(&run.spec), run.id);
         match (&spec.reload, main) {
             (Some(StopAction::Signal(signal)), Some(pid)) => {
@@ -347,6 +352,7 @@ impl Supervisor {
                 });
             }
             (Some(StopAction::Command(argv)), _) => {
+                run.stale_commands = run.stale_commands.saturating_add(1);
                 let argv = argv.iter().map(|text| spec.process.render(text, id)).collect();
                 let timeout = spec.start_timeout;
                 out.push(Output::RunCommand {
@@ -358,7 +364,11 @@ impl Supervisor {
                 });
             }
             (None, _) | (Some(StopAction::Signal(_)), None) => {
-                let text = format!("{id} cannot be asked to reload");
+                let why = match &spec.reload {
+                    None => "its configuration does not say how; a restart does it",
+                    Some(_) => "its main process is not known yet",
+                };
+                let text = format!("{id} cannot be asked to reload: {why}");
                 self.event(id, EventKind::Command, Severity::Warning, text, Vec::new(), out);
                 return;
             }
@@ -368,8 +378,12 @@ impl Supervisor {
     }
 }
 
-pub(crate) fn wait_of(now: Now, ready: &Readiness) -> StartWait {
-    match ready {
+/// What a service whose main process is known must still do to be ready.
+pub(crate) fn wait_of(now: Now, spec: &ServiceSpec) -> StartWait {
+    if spec.kind == Kind::Oneshot {
+        return StartWait::Exit;
+    }
+    match &spec.ready {
         Readiness::Started => StartWait::Delay(now),
         Readiness::Notify => StartWait::Notify,
         Readiness::Probe { .. } => {

@@ -13,6 +13,9 @@ const SIGTERM: i32 = 15;
 /// Leftovers of a service have this long between SIGTERM and SIGKILL.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
 
+/// A service whose first process exits with 0 this soon, leaving others, went to the background.
+const FORKED_WITHIN: Duration = Duration::from_secs(10);
+
 /// First pause between two rounds of SIGKILL; it doubles up to [`KILL_PAUSE_MAX`].
 const KILL_PAUSE: Duration = Duration::from_millis(100);
 const KILL_PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -52,6 +55,7 @@ impl Supervisor {
             Stage::Starting { .. } | Stage::Running => {}
         }
         run.end = Some(end);
+        run.down_since = Some(now);
         run.watchdog_due = None;
         instance.since = now;
         let verb = match end {
@@ -69,8 +73,12 @@ impl Supervisor {
         let Some(run) = self.run_mut(id) else { return };
         let (number, main, spec) = (run.id, run.main, Arc::clone(&run.spec));
         let Some(rung) = spec.stop.get(step) else { return self.kill(now, id, out) };
+        if matches!(run.stage, Stage::Stopping { command: true, .. }) {
+            run.stale_commands = run.stale_commands.saturating_add(1);
+        }
         let look = main.is_none().then_some(now + LOOK_PAUSE);
-        run.stage = Stage::Stopping { step, deadline: now + rung.wait, look };
+        let command = matches!(rung.action, StopAction::Command(_));
+        run.stage = Stage::Stopping { step, deadline: now + rung.wait, look, command };
         let instance = id.clone();
         match (&rung.action, main) {
             (StopAction::Signal(signal), Some(pid)) => {
@@ -100,12 +108,12 @@ impl Supervisor {
     pub(crate) fn stop_due(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
         let Some(run) = self.run_mut(id) else { return };
         let number = run.id;
-        let Stage::Stopping { step, deadline, look } = &mut run.stage else { return };
+        let Stage::Stopping { step, deadline, look, .. } = &mut run.stage else { return };
         if *deadline <= now {
             let next = *step + 1;
             return self.step(now, id, next, out);
         }
-        *look = Some(now + LOOK_PAUSE);
+        *look = None;
         out.push(Output::InspectTree { instance: id.clone(), run: number });
     }
 
@@ -116,11 +124,17 @@ impl Supervisor {
         result: Result<(), String>,
         out: &mut Vec<Output>,
     ) {
+        let Some(run) = self.run_mut(id) else { return };
+        let stopping = match &mut run.stage {
+            // Answers come in the order of the commands: this one is about an earlier step.
+            _ if 0 < run.stale_commands => {
+                run.stale_commands -= 1;
+                None
+            }
+            Stage::Stopping { step, command, .. } => std::mem::take(command).then_some(*step),
+            Stage::Spawning | Stage::Starting { .. } | Stage::Running | Stage::Cleaning(_) => None,
+        };
         let Err(why) = result else { return };
-        let stopping = self.run_of(id).and_then(|run| match run.stage {
-            Stage::Stopping { step, .. } => Some(step),
-            _ => None,
-        });
         let kind = if stopping.is_some() { EventKind::StopEscalated } else { EventKind::Command };
         let message = format!("a command of {id} failed: {why}");
         self.event(id, kind, Severity::Warning, message, Vec::new(), out);
@@ -195,6 +209,7 @@ impl Supervisor {
             return self.end_if_gone(now, id, out);
         }
         run.stage = Stage::Cleaning(Cleaning::new(now));
+        run.down_since.get_or_insert(now);
         instance.since = now;
         out.push(Output::InspectTree { instance: id.clone(), run: run.id });
         self.announce(&id.service);
@@ -226,9 +241,11 @@ impl Supervisor {
             Stage::Stopping { .. } if run.main.is_none() && alive.is_empty() => {
                 run.stage = Stage::Cleaning(Cleaning::new(now));
             }
-            Stage::Spawning | Stage::Starting { .. } | Stage::Running | Stage::Stopping { .. } => {
+            Stage::Stopping { look, .. } => {
+                *look = run.main.is_none().then_some(now + LOOK_PAUSE);
                 return;
             }
+            Stage::Spawning | Stage::Starting { .. } | Stage::Running => return,
         }
         let Stage::Cleaning(cleaning) = &mut run.stage else { return };
         cleaning.tree_empty = alive.is_empty();
@@ -255,8 +272,10 @@ impl Supervisor {
 
     fn say_leftovers(&self, id: &InstanceId, pids: &str, out: &mut Vec<Output>) {
         let Some(run) = self.run_of(id) else { return };
+        let Stage::Cleaning(cleaning) = &run.stage else { return };
         let forked = run.end == Some(End::Own)
             && run.spec.kind == Kind::Simple
+            && cleaning.since.since(run.spawned) < FORKED_WITHIN
             && self.instances.get(id).is_some_and(|i| i.last_exit == Some(Exit::Code(0)));
         let hint = if forked {
             "; if it is meant to go to the background, declare kind = \"forking\""
@@ -265,7 +284,8 @@ impl Supervisor {
         };
         let message =
             format!("{id} has left processes behind (pid {pids}): they are stopped{hint}");
-        self.event(id, EventKind::Leftovers, Severity::Warning, message, Vec::new(), out);
+        let data = vec![("pids", Value::Text(pids.to_owned()))];
+        self.event(id, EventKind::Leftovers, Severity::Warning, message, data, out);
     }
 
     fn survivors(
@@ -282,10 +302,9 @@ impl Supervisor {
         cleaning.again = Some(now + cleaning.pause);
         let max = if cleaning.said_unkillable { UNKILLABLE_PAUSE } else { KILL_PAUSE_MAX };
         cleaning.pause = (cleaning.pause * 2).min(max);
-        if lasted < UNKILLABLE_AFTER || cleaning.said_unkillable {
+        if lasted < UNKILLABLE_AFTER {
             return;
         }
-        cleaning.said_unkillable = true;
         let stuck = unkillable.iter().map(|(pid, wait)| match wait.as_str() {
             "" => format!("pid {} is in uninterruptible sleep", pid.0),
             wait => format!("pid {} is in uninterruptible sleep in {wait}", pid.0),
@@ -297,11 +316,15 @@ impl Supervisor {
             format!("{stuck}: it waits for a device or a file server")
         };
         cleaning.seen.clone_from(&why);
+        if std::mem::replace(&mut cleaning.said_unkillable, true) {
+            return;
+        }
         let message = format!(
             "{id} cannot be killed, tried for {}: {why}; it is tried again, and not started before",
             format_duration(Duration::from_secs(lasted.as_secs()))
         );
-        self.event(id, EventKind::Unkillable, Severity::Error, message, Vec::new(), out);
+        let data = vec![("pids", Value::Text(pids.to_owned()))];
+        self.event(id, EventKind::Unkillable, Severity::Error, message, data, out);
     }
 
     pub(crate) fn cleaning_due(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {

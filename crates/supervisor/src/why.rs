@@ -38,7 +38,9 @@ impl Supervisor {
             return;
         }
         let id = &instance.id;
-        if let (Rest::Waiting(blockers), None) = (&instance.rest, &instance.run) {
+        if let (Rest::Waiting { .. }, None) = (&instance.rest, &instance.run) {
+            // Looked up anew: what was seen when it began to wait may have gone on since.
+            let (blockers, _) = self.blockers(instance);
             let Some((blocker, why)) = blockers.first() else { return };
             chain.push((id.clone(), format!("{id} waits: {why}")));
             if let Some(blocker) = self.instances.get(blocker) {
@@ -52,7 +54,10 @@ impl Supervisor {
         }
         if let Some(dependant) = self.waits_for_dependant(id).filter(|_| instance.stop_waits) {
             let message = format!("{dependant} depends on it and is not down yet");
-            chain.push((dependant, message));
+            chain.push((dependant.clone(), message));
+            if let Some(dependant) = self.instances.get(&dependant) {
+                self.explain(dependant, chain);
+            }
         }
     }
 
