@@ -241,7 +241,7 @@ pub(crate) struct EventsArgs {
     #[arg(long, value_name = "LEVEL")]
     pub(crate) severity: Option<SeverityArg>,
     /// At most so many, the newest
-    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) limit: u32,
 }

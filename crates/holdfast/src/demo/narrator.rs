@@ -7,7 +7,8 @@ use super::faults::{Fault, Recovery};
 use super::visitor::Totals;
 use super::world::World;
 use crate::cli::output::{Output, Tone};
-use crate::cli::text;
+use crate::cli::text::{self, Page};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Tells the story, each line with the time since the beginning.
@@ -23,11 +24,16 @@ impl<'a> Narrator<'a> {
         Self { output, begun: Instant::now() }
     }
 
-    /// One line with the time.
+    /// One line with the time; what does not fit goes on below its beginning.
     pub(crate) fn tell(&self, tone: Tone, what: &str) {
-        let stamp = format!("{:>6.1} s", self.begun.elapsed().as_secs_f64());
-        let stamp = self.output.paint.tone(Tone::Faint, &stamp);
-        self.print(&format!("{stamp}  {}", self.output.paint.tone(tone, what)));
+        self.tell_indented("", tone, what);
+    }
+
+    fn tell_indented(&self, indent: &str, tone: Tone, what: &str) {
+        let lead = format!("{:>6.1} s  {indent}", self.begun.elapsed().as_secs_f64());
+        let mut page = Page::default();
+        page.message((&lead, Tone::Faint), (what, tone), self.output.look());
+        self.print(page.text().trim_end());
     }
 
     /// Where to look, and what runs.
@@ -42,10 +48,12 @@ impl<'a> Narrator<'a> {
             paint.tone(Tone::Accent, &world.console_url())
         ));
         self.print(&format!(
-            "  {}  holdfast --socket {} status",
+            "  {}  export HOLDFAST_SOCKET={}",
             paint.tone(Tone::Strong, "Terminal"),
             world.socket().display()
         ));
+        let command = command_name(world.binary());
+        self.print(&format!("            {command} status      (or: top, events -f, logs -f web)"));
         self.print(&format!(
             "  {}  Ctrl-C; nothing is left behind",
             paint.tone(Tone::Strong, "End     ")
@@ -60,7 +68,7 @@ impl<'a> Narrator<'a> {
 
     /// Something on the way.
     pub(crate) fn step(&self, what: &str) {
-        self.tell(Tone::Faint, &format!("  {}", text::clean(what)));
+        self.tell_indented("  ", Tone::Faint, what);
     }
 
     /// How it ended.
@@ -92,6 +100,22 @@ impl<'a> Narrator<'a> {
     }
 }
 
+/// What to type for this very binary: its name where the shell finds it, else its path.
+fn command_name(binary: &Path) -> String {
+    let in_path = std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path)
+            .map(|dir| dir.join("holdfast"))
+            .any(|found| std::fs::canonicalize(found).is_ok_and(|found| found == binary))
+    });
+    if in_path {
+        return "holdfast".to_owned();
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    // Without a slash in it, a shell would look for the program in `PATH`.
+    let near = binary.strip_prefix(here).ok().filter(|path| 1 < path.components().count());
+    near.unwrap_or(binary).display().to_string()
+}
+
 /// One row a kind of fault: how often, how often recovered, the median and the longest time.
 fn table(recoveries: &[Recovery], clients: Totals) -> Vec<String> {
     let title_columns =
@@ -120,11 +144,12 @@ fn table(recoveries: &[Recovery], clients: Totals) -> Vec<String> {
     let good = recoveries.iter().filter(|r| r.is_good()).count();
     lines.push(String::new());
     lines.push(format!(
-        "  {good} of {} faults recovered; {} requests answered, {} refused, {} cut short by a crash",
-        recoveries.len(),
-        clients.answered,
-        clients.refused,
-        clients.cut_short
+        "  {good} of {} faults recovered; of the requests to web meanwhile:",
+        recoveries.len()
+    ));
+    lines.push(format!(
+        "  {} answered, {} refused, {} cut short by a crash",
+        clients.answered, clients.refused, clients.cut_short
     ));
     lines
 }

@@ -57,25 +57,25 @@ directory = {mark}
 restart = {{ when = "always", delay = "100ms", delay_max = "2s", healthy_after = "500ms", budget = 20, within = "60s" }}
 
 [service.web]
-description = "HTTP server on a socket that holdfast keeps open: a restart refuses nobody"
+description = "HTTP server on a socket kept open"
 command = [{app}, "demo-app", "web"]
 sockets = [{{ name = "http", tcp = "{web}" }}]
 ready = {{ http = "http://{web}/health", interval = "20ms" }}
 
 [service.store]
-description = "TCP server that the worker needs; ready when it accepts a connection"
+description = "TCP server that the worker needs"
 command = [{app}, "demo-app", "store", "--listen", "{store}"]
 ready = {{ tcp = "{store}", interval = "20ms" }}
 
 [service.worker]
-description = "Needs the store; says itself when it is ready, and that it is alive"
+description = "Needs the store; fed watchdog"
 command = [{app}, "demo-app", "worker", "--store", "{store}"]
 requires = ["store"]
 ready = "notify"
 watchdog = "5s"
 
 [service.forker]
-description = "Forks twice and goes to the background, with a pid file"
+description = "Forks twice into the background"
 command = [{app}, "demo-app", "forker", "--pid-file", {pid_file}]
 kind = "forking"
 pid_file = {pid_file}
@@ -86,12 +86,12 @@ command = [{app}, "demo-app", "stubborn"]
 stop = [{{ signal = "TERM", wait = "1s" }}]
 
 [service.fragile]
-description = "Exits at once while something is broken"
+description = "Exits at once while it is broken"
 command = [{app}, "demo-app", "fragile", "--while-exists", {broken}]
 restart = {{ when = "always", delay = "100ms", delay_max = "200ms", budget = {BUDGET}, within = "60s" }}
 
 [service.flood]
-description = "Writes as much output as it can when told"
+description = "Floods its output when told"
 command = [{app}, "demo-app", "flood", "--bytes", "{FLOOD_BYTES}B"]
 log = {{ size = "256MiB", keep = 1, compress = false }}
 "#,

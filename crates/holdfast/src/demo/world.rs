@@ -83,6 +83,11 @@ impl World {
         self.dir.join("holdfast.log")
     }
 
+    /// The program that runs as daemon and as services.
+    pub(crate) fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// The control socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.join("run/control.sock")

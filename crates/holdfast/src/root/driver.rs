@@ -20,7 +20,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use supervisor::{Exit, Input, Output, Pid, ServiceSpec, ShutdownMode, Supervisor};
+use supervisor::{Exit, Input, Pid, ServiceSpec, ShutdownMode, Supervisor};
 use sys::tree::{Member, Tree};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -208,7 +208,7 @@ impl Driver {
             let now = sys::clock::now();
             tracing::trace!(?realm, ?input, "input");
             self.realm(realm).core.handle(now, input, &mut outputs);
-            for output in outputs.drain(..).collect::<Vec<Output>>() {
+            for output in std::mem::take(&mut outputs) {
                 tracing::trace!(?realm, ?output, "output");
                 self.carry_out(realm, output);
             }

@@ -88,7 +88,7 @@ impl Duties {
                 healthy_after: Duration::from_secs(10),
                 // A duty is never given up: its back-off bounds what trying costs.
                 budget: u32::MAX,
-                budget_window: Duration::from_secs(60),
+                budget_window: Duration::from_mins(1),
             },
             watchdog: None,
             log: log_policy(),

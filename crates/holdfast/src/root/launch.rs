@@ -102,7 +102,7 @@ pub(crate) fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
         None => Vec::new(),
     };
     let mut notices = Vec::new();
-    let tree = make_tree(launch, &mut notices)?;
+    let tree = make_tree(launch, &mut notices);
     let notify = match &launch.notify {
         Some(path) => Some(
             sys::socket::notify_socket(path, person.identity.as_ref().map(|id| (id.uid, id.gid)))
@@ -153,11 +153,8 @@ pub(crate) fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
     Ok(Launched { pid: spawned.pid, pidfd: spawned.pidfd, tree, notify, pipes, notices })
 }
 
-fn make_tree(
-    launch: &Launch,
-    notices: &mut Vec<String>,
-) -> Result<Option<sys::tree::Tree>, LaunchError> {
-    let Tracking::Tree { cgroups, token } = &launch.tracking else { return Ok(None) };
+fn make_tree(launch: &Launch, notices: &mut Vec<String>) -> Option<sys::tree::Tree> {
+    let Tracking::Tree { cgroups, token } = &launch.tracking else { return None };
     let wanted = launch.process.limits;
     let limits = sys::cgroup::Limits {
         memory: wanted.memory.map(|size| size.0),
@@ -179,7 +176,7 @@ fn make_tree(
             None
         }
     };
-    Ok(Some(sys::tree::Tree { group, token: token.clone(), known: Vec::new() }))
+    Some(sys::tree::Tree { group, token: token.clone(), known: Vec::new() })
 }
 
 fn open_output(output: &Output) -> Result<(OwnedFd, Option<OwnedFd>), LaunchError> {

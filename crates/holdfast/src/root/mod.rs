@@ -65,7 +65,7 @@ pub(crate) fn run(mut options: RunOptions) -> anyhow::Result<()> {
     let Some(config) = loaded.config else { return Err(ConfigFaults(shown).into()) };
     start::prepare_directories(&config.daemon)?;
     if !options.daemon {
-        return start::run_here(options, config, context, &shown, |_| {});
+        return start::run_here(options, config, context, &shown, || {});
     }
     let log =
         options.log_file.clone().unwrap_or_else(|| config.daemon.state_dir.join("holdfast.log"));
@@ -77,7 +77,7 @@ pub(crate) fn run(mut options: RunOptions) -> anyhow::Result<()> {
         }
         sys::daemon::Side::Daemon(sender) => {
             let sender = std::cell::Cell::new(Some(sender));
-            let ended = start::run_here(options, config, context, &shown, |_| {
+            let ended = start::run_here(options, config, context, &shown, || {
                 if let Some(sender) = sender.take() {
                     sender.ready();
                 }

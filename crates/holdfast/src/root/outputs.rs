@@ -80,9 +80,9 @@ impl Driver {
             return;
         }
         self.duties.unwatch_log(instance);
-        self.sockets.close(instance.service.as_str(), Some(instance.index));
+        self.sockets.close_of_instance(instance);
         if !self.config.services.contains_key(&instance.service) {
-            self.sockets.close(instance.service.as_str(), None);
+            self.sockets.close_of_service(instance.service.as_str());
         }
         self.notices.remove(&format!("limits-{instance}"));
         let job = Job::Forget {
@@ -183,7 +183,9 @@ impl Driver {
             let complaints =
                 super::sockets::recover(&self.sockets, &spec.process, &key.instance, &pidfd);
             let subject = key.instance.to_string();
-            complaints.into_iter().for_each(|why| self.events.complain(&subject, why));
+            for why in complaints {
+                self.events.complain(&subject, why);
+            }
             self.watch_main(&key, pid, pidfd);
         }
         if spec.ready == Readiness::Notify || spec.watchdog.is_some() {
@@ -280,14 +282,14 @@ impl Driver {
                 let phase = self.services.core.why(&instance).map(|seen| seen.phase);
                 if phase.is_none_or(down) {
                     if instance.index.is_some() {
-                        self.sockets.close(spec.name.as_str(), Some(instance.index));
+                        self.sockets.close_of_instance(&instance);
                     }
                 } else {
                     all_down = false;
                 }
             }
             if all_down {
-                self.sockets.close(spec.name.as_str(), None);
+                self.sockets.close_of_service(spec.name.as_str());
             }
         }
     }

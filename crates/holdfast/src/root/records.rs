@@ -165,7 +165,7 @@ fn read_one(path: &Path) -> anyhow::Result<StoredRecord> {
 pub(crate) fn digest(spec: &ServiceSpec) -> String {
     use std::fmt::Write as _;
     let process = &spec.process;
-    let mut text = format!("argv={:?};dir={:?};", process.argv, process.directory);
+    let mut text = format!("argv={:?};dir={};", process.argv, process.directory.display());
     let mut add = |name: &str, value: &dyn std::fmt::Debug, is_default: bool| {
         if !is_default {
             let _ = write!(text, "{name}={value:?};");

@@ -11,10 +11,12 @@ use sys::socket::{Address, ListenError};
 /// What a socket is known by: service, socket name, and the instance unless it is shared.
 type SocketKey = (String, String, Option<u16>);
 
+type OpenSockets = BTreeMap<SocketKey, (SocketAddress, Arc<OwnedFd>)>;
+
 /// All open listening sockets, shared by the hands and the driver.
 #[derive(Clone, Default)]
 pub(crate) struct SocketStore {
-    open: Arc<Mutex<BTreeMap<SocketKey, (SocketAddress, Arc<OwnedFd>)>>>,
+    open: Arc<Mutex<OpenSockets>>,
 }
 
 impl SocketStore {
@@ -57,11 +59,20 @@ impl SocketStore {
         open.contains_key(&key_of(socket, instance))
     }
 
-    /// Closes the sockets of one instance, or all of a service's with `None`.
-    pub(crate) fn close(&self, service: &str, index: Option<Option<u16>>) {
+    /// Closes the sockets that one instance has for itself.
+    pub(crate) fn close_of_instance(&self, instance: &InstanceId) {
+        self.close(|name, index| name == instance.service.as_str() && index == instance.index);
+    }
+
+    /// Closes all sockets of a service.
+    pub(crate) fn close_of_service(&self, service: &str) {
+        self.close(|name, _| name == service);
+    }
+
+    fn close(&self, is_meant: impl Fn(&str, Option<u16>) -> bool) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|(name, _, of), (address, _)| {
-            let keep = name != service || index.is_some_and(|index| *of != index);
+        open.retain(|(name, _, index), (address, _)| {
+            let keep = !is_meant(name, *index);
             if let (false, SocketAddress::Unix { path, .. }) = (keep, &*address) {
                 let _ = std::fs::remove_file(path);
             }

@@ -82,7 +82,7 @@ pub(crate) fn run_here(
     config: Config,
     context: config::Context,
     warnings: &str,
-    up: impl Fn(()),
+    up: impl Fn(),
 ) -> anyhow::Result<()> {
     sys::notify::clear_environment();
     start_log(&options.log_level);
@@ -104,13 +104,13 @@ pub(crate) fn run_here(
     let (heart, watch) = watch_over(&config.daemon);
     let runtime = runtime(heart.as_ref())?;
     let ended = runtime.block_on(async {
-        let (mut driver, mut sources) = assemble(&options, config, context, &mut kept).await?;
+        let (mut driver, mut sources) = assemble(&options, config, context, &mut kept)?;
         // From now on a stall can be recorded.
         let _ = watch.events.set(Arc::clone(&driver.events));
         if !warnings.is_empty() {
             driver.events.complain("holdfast", warnings.to_owned());
         }
-        up(());
+        up();
         let address = driver.snapshot().console;
         let address = address.map_or(String::new(), |address| format!(", console at {address}"));
         let message = format!("holdfast {} is up{address}", env!("CARGO_PKG_VERSION"));
@@ -191,7 +191,7 @@ fn watch_over(daemon: &DaemonSettings) -> (Option<Heart>, Watch) {
     }
 }
 
-async fn assemble(
+fn assemble(
     options: &RunOptions,
     config: Config,
     context: config::Context,

@@ -190,7 +190,9 @@ fn details(frame: &mut Frame<'_>, area: Rect, model: &Model) {
             ])
         })
         .collect();
-    let block = Block::new().borders(Borders::TOP).title(span(Tone::Strong, " since top began "));
+    let title =
+        if events.is_empty() { " nothing happened since top began " } else { " since top began " };
+    let block = Block::new().borders(Borders::TOP).title(span(Tone::Strong, title));
     frame.render_widget(Paragraph::new(events).block(block), right);
 }
 

@@ -10,7 +10,8 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -20,6 +21,9 @@ const CONNECTIONS_MAX: usize = 256;
 
 /// A client that has not sent its header by then is closed.
 const HEADER_MAX: Duration = Duration::from_secs(5);
+
+/// Pause between two lines that say how many requests came.
+const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// What `/crash` exits with ("internal software error", sysexits(3)).
 const CRASHED: i32 = 70;
@@ -55,7 +59,21 @@ async fn serve(stream: TcpStream) {
     let _ = builder.serve_connection(TokioIo::new(stream), service_fn(answer)).await;
 }
 
+/// Says how many requests came, every two seconds at most: a line for each would bury all others.
+fn count_request() {
+    static SINCE: Mutex<Option<(Instant, u64)>> = Mutex::new(None);
+    let Ok(mut since) = SINCE.lock() else { return };
+    let (begun, count) = since.map_or((Instant::now(), 1), |(begun, count)| (begun, count + 1));
+    *since = Some((begun, count));
+    let elapsed = begun.elapsed();
+    if REPORT_EVERY <= elapsed {
+        *since = None;
+        say(&format!("{count} requests in the last {:.1} s", elapsed.as_secs_f64()));
+    }
+}
+
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    count_request();
     let pid = std::process::id();
     let (status, body) = match request.uri().path() {
         "/" => (StatusCode::OK, format!("hello from pid {pid}\n")),
