@@ -33,6 +33,7 @@ use anyhow::Context;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::runtime::Runtime;
 
 /// An orphan that nobody has written to for this long has no services left, and ends.
 const ORPHAN_LINGER: Duration = Duration::from_mins(1);
@@ -53,23 +54,31 @@ pub(crate) struct LogsOptions {
 ///
 /// Takes over from another duty that still keeps the logs of this state directory; fails if that one
 /// can neither be asked nor killed.
-pub(crate) fn run(link: OwnedFd, state_dir: &Path, run_dir: &Path) -> anyhow::Result<()> {
+pub(crate) fn run(
+    runtime: &Runtime,
+    link: OwnedFd,
+    state_dir: &Path,
+    run_dir: &Path,
+) -> anyhow::Result<()> {
     let options = LogsOptions {
         state_dir: state_dir.to_owned(),
         run_dir: run_dir.to_owned(),
         orphan_linger: ORPHAN_LINGER,
     };
-    run_with(link, &options)
+    run_with(runtime, link, &options)
 }
 
 /// As [`run`], with everything said.
-pub(crate) fn run_with(link: OwnedFd, options: &LogsOptions) -> anyhow::Result<()> {
+pub(crate) fn run_with(
+    runtime: &Runtime,
+    link: OwnedFd,
+    options: &LogsOptions,
+) -> anyhow::Result<()> {
     for dir in ["fifo", "logs"] {
         let dir = options.state_dir.join(dir);
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     }
     let socket = options.run_dir.join("logs.sock");
     let ownership = handover::take_over(&options.state_dir, &socket)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(duty::run(link, options, &socket, ownership))
 }

@@ -208,6 +208,11 @@ impl Driver {
             own_env: vec![
                 ("HOLDFAST_FDS".into(), fd_list),
                 ("HOLDFAST_RUN".into(), token.clone()),
+                ("HOLDFAST_NODE".into(), self.config.daemon.node.clone()),
+                (
+                    "HOLDFAST_STALL_LIMIT".into(),
+                    base::format_duration(self.config.daemon.stall_limit),
+                ),
                 ("HOLDFAST_STATE_DIR".into(), paths.state.to_string_lossy().into_owned()),
                 ("HOLDFAST_RUN_DIR".into(), paths.run.to_string_lossy().into_owned()),
             ],

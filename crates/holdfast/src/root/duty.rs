@@ -2,6 +2,7 @@
 //! duty.
 
 use super::duties::{CONSOLE, LOGS};
+use crate::own_loop::{duty_report, watched_runtime};
 use anyhow::Context as _;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -24,7 +25,16 @@ pub(crate) fn duty(name: &str) -> anyhow::Result<()> {
     let run = directory("HOLDFAST_RUN_DIR")?;
     match name {
         CONSOLE => console(root, fds, &state),
-        LOGS => crate::logs::run(root, &state, &run),
+        LOGS => {
+            // It must keep the output whatever stands in the configuration: what little it needs
+            // comes by its environment.
+            let variable = |name| std::env::var(name).unwrap_or_default();
+            let limit = base::parse_duration(&variable("HOLDFAST_STALL_LIMIT"));
+            let limit = limit.unwrap_or(std::time::Duration::from_millis(500));
+            let report = duty_report(LOGS, state.join("events"), variable("HOLDFAST_NODE"));
+            let (runtime, _detector) = watched_runtime(LOGS, limit, 4, report)?;
+            crate::logs::run(&runtime, root, &state, &run)
+        }
         other => anyhow::bail!("there is no duty called {other}"),
     }
 }
@@ -46,16 +56,23 @@ fn start_log() {
     drop(started);
 }
 
+/// The configuration in force, as the root has written it down.
+fn effective(state: &std::path::Path) -> anyhow::Result<config::Config> {
+    let path = state.join("effective.toml");
+    let loaded = config::load(&path, &crate::paths::machine_context(None));
+    loaded.config.with_context(|| format!("{} has faults", path.display()))
+}
+
 fn console(
     root: OwnedFd,
     mut fds: BTreeMap<String, OwnedFd>,
     state: &std::path::Path,
 ) -> anyhow::Result<()> {
-    let effective = state.join("effective.toml");
-    let loaded = config::load(&effective, &crate::paths::machine_context(None));
-    let config = loaded.config.with_context(|| format!("{} has faults", effective.display()))?;
+    let config = effective(state)?;
     let api = fds.remove("api").context("no `api` socket was passed")?;
     let tls = config.api.tcp.as_ref().and_then(|tcp| tcp.tls.clone());
+    let report = duty_report(CONSOLE, state.join("events"), config.daemon.node.clone());
+    let (runtime, _detector) = watched_runtime(CONSOLE, config.daemon.stall_limit, 8, report)?;
     let setup = console::Setup {
         root: UnixStream::from(root),
         api: UnixListener::from(api),
@@ -63,11 +80,6 @@ fn console(
         tcp: fds.remove("tcp").map(|fd| (TcpListener::from(fd), tls)),
         config,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(8)
-        .build()
-        .context("cannot build the runtime")?;
     runtime.block_on(async {
         let token = tokio_util::sync::CancellationToken::new();
         let stop = token.clone();

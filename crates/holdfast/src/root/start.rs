@@ -12,6 +12,7 @@ use super::hands::{Hands, RESULTS_MAX, Realm};
 use super::sockets::SocketStore;
 use super::turn::{Ended, Signals, Sources, turn};
 use super::upgrade::{self, Handover, KEEP_VARIABLE};
+use crate::own_loop::{stall_event, watched_runtime};
 use crate::paths::Paths;
 use anyhow::Context as _;
 use base::RunId;
@@ -30,7 +31,6 @@ use supervisor::Input;
 use sys::daemon::PidFile;
 use sys::lock::StateLock;
 use sys::socket::Address;
-use sys::stall::{Heart, Stall, StallDetector};
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
 /// Waiting messages from tasks.
@@ -101,12 +101,18 @@ pub(crate) fn run_here(
     sys::child::become_subreaper().context("cannot become the reaper of orphaned processes")?;
     sys::process::raise_nofile_limit();
     sys::process::ignore_sigpipe();
-    let (heart, watch) = watch_over(&config.daemon);
-    let runtime = runtime(heart.as_ref())?;
+    let told: Arc<OnceLock<Arc<Events>>> = Arc::default();
+    let stalled = Arc::clone(&told);
+    let report = move |stall| {
+        if let Some(events) = stalled.get() {
+            events.record(stall_event("holdfast", stall));
+        }
+    };
+    let (runtime, _detector) = watched_runtime("root", config.daemon.stall_limit, 4, report)?;
     let ended = runtime.block_on(async {
         let (mut driver, mut sources) = assemble(&options, config, context, &mut kept)?;
         // From now on a stall can be recorded.
-        let _ = watch.events.set(Arc::clone(&driver.events));
+        let _ = told.set(Arc::clone(&driver.events));
         if !warnings.is_empty() {
             driver.events.complain("holdfast", warnings.to_owned());
         }
@@ -149,46 +155,6 @@ fn start_log(level: &str) {
         .try_init();
     // Already started: the first one stays.
     drop(started);
-}
-
-fn runtime(heart: Option<&Heart>) -> anyhow::Result<tokio::runtime::Runtime> {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().max_blocking_threads(4).thread_stack_size(512 * 1024);
-    if let Some(heart) = heart {
-        let (parked, unparked) = (heart.clone(), heart.clone());
-        builder.on_thread_park(move || parked.idle()).on_thread_unpark(move || unparked.busy());
-    }
-    builder.build().context("cannot build the runtime")
-}
-
-/// The watch over our own loop (D3); `events` is set once they can be recorded.
-struct Watch {
-    events: Arc<OnceLock<Arc<Events>>>,
-    _detector: Option<StallDetector>,
-}
-
-fn watch_over(daemon: &DaemonSettings) -> (Option<Heart>, Watch) {
-    let events: Arc<OnceLock<Arc<Events>>> = Arc::default();
-    let told = Arc::clone(&events);
-    let report = move |stall: Stall| {
-        let Some(events) = told.get() else { return };
-        let message = format!(
-            "the loop `{}` has been busy for {} without a pause: it stalls",
-            stall.loop_name,
-            base::format_duration(stall.lasted_so_far)
-        );
-        let stack = ("stack".to_owned(), stall.stack.into());
-        let data = [stack, ("wait_channel".to_owned(), stall.wait_channel.into())];
-        let data = data.into_iter().collect();
-        events.say_with("holdfast", "daemon.stall", Severity::Warning, message, data);
-    };
-    match StallDetector::start("root", daemon.stall_limit, report) {
-        Ok((heart, detector)) => (Some(heart), Watch { events, _detector: Some(detector) }),
-        Err(error) => {
-            tracing::warn!(%error, "stalls of the loop can't be detected");
-            (None, Watch { events, _detector: None })
-        }
-    }
 }
 
 fn assemble(

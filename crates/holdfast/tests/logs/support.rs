@@ -70,12 +70,14 @@ pub(crate) fn be_the_duty_if_asked() {
     let Some(state) = std::env::var_os(STATE) else { return };
     let link = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
     let state = PathBuf::from(state);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     match std::env::var(LINGER) {
-        Err(_) => run(link, &state, &state).unwrap(),
+        Err(_) => run(&runtime, link, &state, &state).unwrap(),
         Ok(linger) => {
             let orphan_linger = Duration::from_millis(linger.parse().unwrap());
             let run_dir = state.clone();
-            run_with(link, &LogsOptions { state_dir: state, run_dir, orphan_linger }).unwrap();
+            let options = LogsOptions { state_dir: state, run_dir, orphan_linger };
+            run_with(&runtime, link, &options).unwrap();
         }
     }
 }
