@@ -47,6 +47,11 @@ const NO_INSTALL: &str = "HOLDFAST_NO_INSTALL";
 /// Debian's maintainer scripts ask this program before they start a service; 101 means "do not".
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
+/// Whether nothing is missing.
+pub(crate) fn all_are_here() -> bool {
+    missing().is_empty()
+}
+
 /// Installs what is missing when it may; otherwise names it and says what that means.
 pub(crate) fn ensure() -> Result<()> {
     let missing = missing();

@@ -13,6 +13,8 @@ use std::time::Instant;
 pub(crate) fn run(filter: &[&str]) -> Result<()> {
     let begun = Instant::now();
     packages::ensure()?;
+    // With every peer here, a test that skips itself for want of one has a fault.
+    let peers = if packages::all_are_here() { "require" } else { "" };
     let runner = if tool::find("cargo-nextest").is_some() { "cargo nextest" } else { "cargo test" };
     title(runner);
     let outcome = if runner == "cargo nextest" {
@@ -20,13 +22,15 @@ pub(crate) fn run(filter: &[&str]) -> Result<()> {
             tool::cargo()
                 .args(["nextest", "run", "--workspace", "--locked"])
                 .args(["--no-fail-fast", "--no-tests", "warn"])
-                .args(filter),
+                .args(filter)
+                .env("HOLDFAST_PEERS", peers),
         )
     } else {
         tool::run(
             tool::cargo()
                 .args(["test", "--workspace", "--locked", "--no-fail-fast", "--all-targets"])
-                .args(filter),
+                .args(filter)
+                .env("HOLDFAST_PEERS", peers),
         )
     };
     // A filter asks for something in particular; the examples in documentation have no names.
