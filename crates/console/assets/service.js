@@ -275,7 +275,6 @@ function factsPanel() {
   node.update = (service, instance) => {
     one = instance;
     put("Main process", instance.pid ? `pid ${instance.pid}` : "none");
-    put("Run", instance.run ? `number ${instance.run}` : null);
     put("Restarts", String(instance.restarts));
     put("Last end", instance.last_exit);
     put("Port", instance.port ? String(instance.port) : null);

@@ -11,6 +11,8 @@ const SPARK_WIDTH = 100;
 const SPARK_HEIGHT = 26;
 /** Samples in a small line. */
 const SPARK_POINTS = 60;
+/** The height of a small line is at least this part of its highest value. */
+const RANGE_PART_MIN = 0.3;
 
 /** A small line; `node.draw(values, floor)`. */
 export function sparkline(kind) {
@@ -24,7 +26,9 @@ export function sparkline(kind) {
       setAttr(area, "d", null);
       return;
     }
-    const path = trace(points, range(points, rangeMin), SPARK_WIDTH, SPARK_HEIGHT, 2);
+    // A change of a few percent is no cliff, whatever the unit.
+    const span = Math.max(rangeMin, RANGE_PART_MIN * Math.max(...points));
+    const path = trace(points, range(points, span), SPARK_WIDTH, SPARK_HEIGHT, 2);
     setAttr(line, "d", path);
     setAttr(area, "d", `${path}L${SPARK_WIDTH} ${SPARK_HEIGHT}L0 ${SPARK_HEIGHT}Z`);
   };
@@ -76,7 +80,7 @@ export function chart({ title, kind, read, write, rangeMin, ticks }) {
   const dot = svg("circle", { class: "chart-dot", r: 4, visibility: "hidden" });
   canvas.append(grid, area, line, cross, dot);
   const tip = h("div", { class: "chart-tip", hidden: true });
-  const empty = h("p", { class: "chart-empty" }, "No samples yet");
+  const empty = h("p", { class: "chart-empty" });
   const node = h("figure", { class: "card chart" }, h("figcaption", { class: "chart-head" }, h("span", { class: "chart-title" }, title), now, spread), h("div", { class: "chart-body" }, canvas, tip, empty));
 
   let samples = [];
@@ -86,6 +90,7 @@ export function chart({ title, kind, read, write, rangeMin, ticks }) {
   node.draw = (news) => {
     samples = news;
     empty.hidden = 1 < samples.length;
+    setText(empty, samples.length ? "One sample so far; the line begins with the next" : "No samples yet");
     const values = samples.map(read);
     setText(now, values.length ? write(values[values.length - 1]) : "–");
     if (values.length < 2) {

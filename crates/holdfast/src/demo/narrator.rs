@@ -53,7 +53,7 @@ impl<'a> Narrator<'a> {
             world.socket().display()
         ));
         let command = command_name(world.binary());
-        self.print(&format!("            {command} status      (or: top, events -f, logs -f web)"));
+        self.print(&format!("            {command} status    (or: top, events -f)"));
         self.print(&format!(
             "  {}  Ctrl-C; nothing is left behind",
             paint.tone(Tone::Strong, "End     ")

@@ -49,7 +49,7 @@ run_dir = {run}
 
 [console]
 listen = "{console}"
-sample_interval = "2s"
+sample_interval = "1s"
 
 [defaults]
 env = {{ {MARK} = {mark} }}
