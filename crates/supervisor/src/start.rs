@@ -313,7 +313,7 @@ impl Supervisor {
                 self.event(id, EventKind::Stopping, Severity::Info, text, Vec::new(), out);
             }
             NotifyMessage::Watchdog => {
-                run.watchdog_due = run.ready_since.and(run.watchdog).map(|p| now + p)
+                run.watchdog_due = run.ready_since.and(run.watchdog).map(|p| now + p);
             }
             NotifyMessage::WatchdogTrigger => {
                 if matches!(run.stage, Stage::Running) {

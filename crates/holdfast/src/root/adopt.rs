@@ -141,6 +141,7 @@ impl Driver {
                 main: None,
                 tree: Some(tree),
                 group,
+                oom_kills: None,
                 since,
                 tasks: Vec::new(),
             };

@@ -50,6 +50,8 @@ pub(crate) struct Run {
     pub(crate) main: Option<(Pid, Arc<OwnedFd>)>,
     pub(crate) tree: Option<Arc<Mutex<Tree>>>,
     pub(crate) group: Option<PathBuf>,
+    /// Processes of its group that the kernel had killed for its memory limit when last looked at.
+    pub(crate) oom_kills: Option<u64>,
     pub(crate) since: Now,
     pub(crate) tasks: Vec<AbortHandle>,
 }
@@ -301,7 +303,10 @@ impl Driver {
             Done::CommandLaunched { key, result, reaped_before } => {
                 self.command_launched(key, result, reaped_before);
             }
-            Done::Tree { key, members } => self.tree_seen(key, &members),
+            Done::Tree { key, members, oom_kills } => {
+                self.oom_seen(&key, oom_kills);
+                self.tree_seen(key, &members);
+            }
             Done::MainFound { key, main, pidfd } => self.main_found(key, main, pidfd),
             Done::MainSaid { key, pid, pidfd } => self.main_said(key, pid, pidfd),
             Done::Complaint { subject, message } => {
@@ -334,6 +339,7 @@ impl Driver {
                 .and_then(|tree| tree.group.as_ref())
                 .map(|group| group.path().to_path_buf());
             of.tree = launched.tree.map(|tree| Arc::new(Mutex::new(tree)));
+            of.oom_kills = launched.oom_kills;
             of.since = sys::clock::now();
             of.tasks.extend(notify.flatten());
         }

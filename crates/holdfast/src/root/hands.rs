@@ -90,7 +90,7 @@ pub(crate) enum Done {
         reaped_before: u64,
     },
     /// Of tree work.
-    Tree { key: RunKey, members: Vec<Member> },
+    Tree { key: RunKey, members: Vec<Member>, oom_kills: Option<u64> },
     /// Of a search for the main process.
     MainFound { key: RunKey, main: Result<Pid, String>, pidfd: Option<OwnedFd> },
     /// Of a check of a named main process; no pidfd: it is not one of its own.
@@ -226,7 +226,8 @@ fn perform(job: Job, reaped: &std::sync::atomic::AtomicU64) -> Option<Done> {
                 TreeWork::Signal(signal) => tree.signal_all(signal),
                 TreeWork::Kill => tree.kill_all(),
             };
-            Some(Done::Tree { key, members })
+            let oom_kills = tree.group.as_ref().and_then(sys::cgroup::Group::oom_kills);
+            Some(Done::Tree { key, members, oom_kills })
         }
         Job::FindMain { key, tree, pid_file } => {
             let members = tree.lock().unwrap_or_else(PoisonError::into_inner).members();

@@ -59,6 +59,8 @@ pub(crate) struct Launched {
     pub(crate) pid: u32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) tree: Option<sys::tree::Tree>,
+    /// What its group has counted so far; it may have been used by the run before.
+    pub(crate) oom_kills: Option<u64>,
     pub(crate) notify: Option<OwnedFd>,
     /// The pipes of its output: a pipe that nobody has open forgets what is in it.
     pub(crate) pipes: Vec<OwnedFd>,
@@ -140,6 +142,8 @@ pub(crate) fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
         no_new_privileges: process.no_new_privileges,
         parent_death_signal: launch.parent_death_signal,
     };
+    let group = tree.as_ref().and_then(|tree| tree.group.as_ref());
+    let oom_kills = group.and_then(sys::cgroup::Group::oom_kills);
     let spawned = sys::spawn::spawn(&plan)
         .map_err(|error| LaunchError { permanent: error.permanent(), reason: error.to_string() })?;
     let tree = tree.map(|mut tree| {
@@ -150,7 +154,7 @@ pub(crate) fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
         Output::Fifo { .. } => std::iter::once(out).chain(err).collect(),
         Output::Inherit | Output::Null => Vec::new(),
     };
-    Ok(Launched { pid: spawned.pid, pidfd: spawned.pidfd, tree, notify, pipes, notices })
+    Ok(Launched { pid: spawned.pid, pidfd: spawned.pidfd, tree, oom_kills, notify, pipes, notices })
 }
 
 fn make_tree(launch: &Launch, notices: &mut Vec<String>) -> Option<sys::tree::Tree> {

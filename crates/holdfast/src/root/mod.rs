@@ -13,6 +13,7 @@ mod duty;
 mod events;
 mod hands;
 mod launch;
+mod oom;
 mod outputs;
 mod probes;
 mod records;

@@ -100,6 +100,7 @@ impl Driver {
             main: None,
             tree: None,
             group: None,
+            oom_kills: None,
             since: sys::clock::now(),
             tasks: Vec::new(),
         };
@@ -170,6 +171,7 @@ impl Driver {
             main: None,
             tree: Some(prepared.tree),
             group: prepared.group,
+            oom_kills: None,
             since: prepared.since,
             tasks: Vec::new(),
         };
