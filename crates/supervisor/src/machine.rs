@@ -20,6 +20,8 @@ pub struct Supervisor {
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     /// Who names a service in `after`, `requires` or `wants`.
     pub(crate) dependants: BTreeMap<ServiceName, BTreeSet<ServiceName>>,
+    /// The same, seen from the other side.
+    pub(crate) needs: BTreeMap<ServiceName, BTreeSet<ServiceName>>,
     pub(crate) wakes: BTreeSet<(Now, InstanceId)>,
     pub(crate) dirty: BTreeSet<InstanceId>,
     pub(crate) rng: Rng,
@@ -36,6 +38,7 @@ impl Supervisor {
             specs: BTreeMap::new(),
             instances: BTreeMap::new(),
             dependants: BTreeMap::new(),
+            needs: BTreeMap::new(),
             wakes: BTreeSet::new(),
             dirty: BTreeSet::new(),
             rng: Rng::new(seed),
@@ -264,16 +267,8 @@ impl Supervisor {
     pub(crate) fn announce(&mut self, service: &ServiceName) {
         let mut interested: BTreeSet<ServiceName> =
             self.dependants.get(service).cloned().unwrap_or_default();
-        // What is gone from the configuration has its last spec.
-        let first = InstanceId { service: service.clone(), index: None };
-        let last = self.instances.range(first..).next().filter(|(id, _)| id.service == *service);
-        let spec = self.specs.get(service).or_else(|| Some(&last?.1.spec));
-        if let Some(spec) = spec {
-            // Those that wait with their own stop until we are down.
-            interested.extend(spec.after.iter().cloned());
-            interested.extend(spec.requires.iter().cloned());
-            interested.extend(spec.wants.iter().cloned());
-        }
+        // Those that wait with their own stop until we are down.
+        interested.extend(self.needs.get(service).into_iter().flatten().cloned());
         for name in interested {
             self.dirty.extend(self.ids_of(&name));
         }

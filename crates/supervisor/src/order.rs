@@ -256,9 +256,10 @@ impl Supervisor {
         })
     }
 
-    /// Builds the index of dependants anew.
+    /// Builds the indexes of who needs whom anew.
     pub(crate) fn index_dependants(&mut self) {
         self.dependants.clear();
+        self.needs.clear();
         // What is gone from the configuration keeps its place in the order until it is down. Nobody
         // new can name it, so that no circle comes about.
         let gone = self.instances.values().filter(|instance| instance.removed);
@@ -266,7 +267,8 @@ impl Supervisor {
         let gone = gone.filter(|spec| !self.specs.contains_key(&spec.name));
         for spec in self.specs.values().chain(gone) {
             for needed in needs(spec) {
-                self.dependants.entry(needed).or_default().insert(spec.name.clone());
+                self.dependants.entry(needed.clone()).or_default().insert(spec.name.clone());
+                self.needs.entry(spec.name.clone()).or_default().insert(needed);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Why an instance is as it is: from the nearest cause down to the root, in words (G13).
 
-use crate::instance::{Instance, Rest, Stage};
+use crate::instance::{End, Instance, Rest, Stage};
 use crate::machine::Supervisor;
 use crate::start::wait_words;
 use crate::{InstanceSnapshot, Phase, Wish};
@@ -70,13 +70,23 @@ impl Supervisor {
                     format!("{id} is not ready: {}", wait_words(wait, &run.spec.ready))
                 }
                 Stage::Running if instance.stop_waits => {
-                    format!("{id} is to be stopped once those that depend on it are down")
+                    let why = &instance.wish_reason;
+                    let colon = if why.is_empty() { "" } else { ": " };
+                    format!(
+                        "{id} is to be stopped once those that depend on it are down{colon}{why}"
+                    )
                 }
                 Stage::Running if run.reloading => format!("{id} reads its configuration again"),
                 Stage::Running => String::new(),
                 Stage::Stopping { step, .. } => {
                     let rungs = run.spec.stop.len();
-                    format!("{id} was asked to stop, step {} of {rungs}", step + 1)
+                    let why = match run.end {
+                        Some(End::StartTimeout | End::Watchdog) => &instance.last_end,
+                        Some(End::Replace) => "it is to be started again",
+                        Some(End::Stop | End::Own) | None => &instance.wish_reason,
+                    };
+                    let colon = if why.is_empty() { "" } else { ": " };
+                    format!("{id} was asked to stop, step {} of {rungs}{colon}{why}", step + 1)
                 }
                 Stage::Cleaning(cleaning) if cleaning.seen.is_empty() => {
                     format!("{id} has ended, and what it may have left is looked for")

@@ -1,0 +1,107 @@
+//! What must hold in every world, looked at with every input and output.
+
+use crate::world::Key;
+use base::{InstanceId, Now};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use supervisor::{EventKind, Input, Output, RunRecord, ServiceSpec};
+
+#[derive(Default)]
+pub(crate) struct Checks {
+    pub(crate) trace: Vec<String>,
+    /// Runs of this daemon's life that were begun, and whether they were released.
+    runs: BTreeMap<Key, bool>,
+    records: BTreeMap<InstanceId, RunRecord>,
+    highest_run: u64,
+    restarts: BTreeMap<InstanceId, Vec<Now>>,
+    specs: BTreeMap<base::ServiceName, Arc<ServiceSpec>>,
+    asked: BTreeSet<Key>,
+    completed: u32,
+}
+
+impl Checks {
+    pub(crate) fn new_life(&mut self) {
+        self.runs.clear();
+        self.asked.clear();
+        self.restarts.clear();
+        self.completed = 0;
+        // The next daemon goes on from what the records say.
+        self.highest_run = 0;
+    }
+
+    pub(crate) fn heard(&mut self, now: Now, input: &Input) {
+        match input {
+            Input::Configure(specs) => {
+                self.specs.clone_from(specs);
+                self.restarts.clear();
+            }
+            // Whoever asks for something gives a new budget to all that follows from it.
+            Input::Command { .. } => self.restarts.clear(),
+            Input::Adopt(adopted) => {
+                self.runs.insert((adopted.instance.clone(), adopted.record.run), false);
+            }
+            Input::Probed { instance, run, .. } => {
+                assert!(self.asked.remove(&(instance.clone(), *run)), "an answer to no question");
+            }
+            _ => {}
+        }
+        self.trace.push(format!("{} {input:?}", now.as_nanos()));
+    }
+
+    pub(crate) fn said(&mut self, now: Now, output: &Output, alive: impl Fn(&Key) -> bool) {
+        assert_eq!(self.completed, 0, "nothing is done after the end: {output:?}");
+        match output {
+            Output::Persist { instance, record } => {
+                self.records.insert(instance.clone(), record.clone());
+            }
+            Output::Spawn { instance, run, .. } => {
+                let open = self.runs.iter().find(|((id, _), over)| id == instance && !**over);
+                assert_eq!(open, None, "{instance} is spawned before its last run is released");
+                assert!(self.highest_run < run.0, "run numbers ascend (B2)");
+                self.highest_run = run.0;
+                let remembered = self.records.get(instance).map(|record| record.run);
+                assert_eq!(remembered, Some(*run), "a run is remembered before it begins");
+                self.runs.insert((instance.clone(), *run), false);
+            }
+            Output::Release { instance, run } => {
+                let key = (instance.clone(), *run);
+                assert!(!alive(&key), "{instance} is released although something of it is alive");
+                assert_eq!(self.runs.insert(key, true), Some(false), "{instance}: released twice");
+            }
+            Output::Probe { instance, run, .. } => {
+                let news = self.asked.insert((instance.clone(), *run));
+                assert!(news, "{instance} is asked twice at once");
+            }
+            Output::Event(event) => {
+                assert!(!event.message.ends_with('.'), "{}", event.message);
+                if event.kind == EventKind::RestartScheduled {
+                    self.restarted(now, &event.instance);
+                }
+            }
+            Output::ShutdownComplete => {
+                self.completed += 1;
+                self.all_released();
+            }
+            _ => {}
+        }
+    }
+
+    /// H26: never more restarts within the window than the budget says.
+    fn restarted(&mut self, now: Now, instance: &InstanceId) {
+        let Some(spec) = self.specs.get(&instance.service) else { return };
+        let times = self.restarts.entry(instance.clone()).or_default();
+        times.push(now);
+        times.retain(|at| now.since(*at) < spec.restart.budget_window);
+        assert!(times.len() <= spec.restart.budget as usize, "{instance} overdraws its budget");
+    }
+
+    pub(crate) fn all_released(&self) {
+        let open: Vec<&Key> =
+            self.runs.iter().filter(|(_, over)| !**over).map(|(key, _)| key).collect();
+        assert!(open.is_empty(), "never released: {open:?}");
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.completed == 1
+    }
+}

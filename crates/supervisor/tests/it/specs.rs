@@ -1,0 +1,157 @@
+//! Services to test with: small, complete, and changed by one word each.
+
+use base::{Backoff, ByteSize, InstanceId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use supervisor::{
+    CgroupLimits, Kind, LogPolicy, Probe, ProcessSpec, Readiness, RestartPolicy, RestartWhen,
+    ServiceSpec, StopAction, StopStep,
+};
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+/// A simple service: ready once executed, TERM and ten seconds to stop, restarted on failure.
+pub(crate) fn service(name: &str) -> ServiceSpec {
+    ServiceSpec {
+        name: name.parse().unwrap(),
+        description: String::new(),
+        autostart: true,
+        kind: Kind::Simple,
+        instances: 1,
+        process: process(&format!("/bin/{name}")),
+        after: BTreeSet::new(),
+        requires: BTreeSet::new(),
+        wants: BTreeSet::new(),
+        ready: Readiness::Started,
+        start_timeout: 60 * SECOND,
+        stop: vec![StopStep { action: StopAction::Signal(15), wait: 10 * SECOND }],
+        reload: None,
+        restart: RestartPolicy {
+            when: RestartWhen::OnFailure,
+            success_codes: BTreeSet::new(),
+            success_signals: BTreeSet::new(),
+            backoff: Backoff {
+                first: Duration::from_millis(200),
+                max: 30 * SECOND,
+                jitter_percent: 0,
+            },
+            healthy_after: 10 * SECOND,
+            budget: 5,
+            budget_window: 60 * SECOND,
+        },
+        watchdog: None,
+        log: LogPolicy {
+            path: None,
+            size_max: ByteSize::mib(10),
+            age_max: None,
+            keep: 5,
+            compress: false,
+            split_stderr: false,
+        },
+    }
+}
+
+fn process(program: &str) -> ProcessSpec {
+    ProcessSpec {
+        argv: vec![program.to_owned()],
+        env: BTreeMap::new(),
+        env_files: Vec::new(),
+        user: None,
+        group: None,
+        supplementary_groups: None,
+        directory: "/".into(),
+        umask: 0o022,
+        nice: 0,
+        io_priority: None,
+        oom_score_adjust: 0,
+        rlimits: BTreeMap::new(),
+        limits: CgroupLimits::default(),
+        sockets: Vec::new(),
+        port: None,
+        no_new_privileges: false,
+    }
+}
+
+/// One word of change each, so that a test says only what matters to it.
+pub(crate) trait But: Sized {
+    fn but(self, change: impl FnOnce(&mut ServiceSpec)) -> Self;
+
+    fn requires(self, name: &str) -> Self {
+        self.but(|spec| {
+            spec.requires.insert(name.parse().unwrap());
+        })
+    }
+    fn wants(self, name: &str) -> Self {
+        self.but(|spec| {
+            spec.wants.insert(name.parse().unwrap());
+        })
+    }
+    fn after(self, name: &str) -> Self {
+        self.but(|spec| {
+            spec.after.insert(name.parse().unwrap());
+        })
+    }
+    fn times(self, instances: u16) -> Self {
+        self.but(|spec| spec.instances = instances)
+    }
+    fn not_by_itself(self) -> Self {
+        self.but(|spec| spec.autostart = false)
+    }
+    fn restarts(self, when: RestartWhen) -> Self {
+        self.but(|spec| spec.restart.when = when)
+    }
+    fn oneshot(self) -> Self {
+        self.but(|spec| spec.kind = Kind::Oneshot)
+    }
+    fn forking(self) -> Self {
+        self.but(|spec| spec.kind = Kind::Forking { pid_file: None })
+    }
+    fn says_ready(self) -> Self {
+        self.but(|spec| spec.ready = Readiness::Notify)
+    }
+    fn probed(self) -> Self {
+        self.but(|spec| {
+            spec.ready = Readiness::Probe {
+                probe: Probe::Tcp("127.0.0.1:{port}".into()),
+                interval: Duration::from_millis(500),
+                timeout: 2 * SECOND,
+            };
+            spec.process.port = Some(8000);
+        })
+    }
+    fn watchdog(self, period: Duration) -> Self {
+        self.but(|spec| spec.watchdog = Some(period))
+    }
+    fn runs(self, program: &str) -> Self {
+        self.but(|spec| spec.process.argv = vec![program.to_owned()])
+    }
+    fn stops_by(self, steps: &[(StopAction, u64)]) -> Self {
+        let steps = steps.iter().map(|(action, seconds)| StopStep {
+            action: action.clone(),
+            wait: Duration::from_secs(*seconds),
+        });
+        self.but(|spec| spec.stop = steps.collect())
+    }
+}
+
+impl But for ServiceSpec {
+    fn but(mut self, change: impl FnOnce(&mut ServiceSpec)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+pub(crate) fn command(words: &str) -> StopAction {
+    StopAction::Command(words.split(' ').map(str::to_owned).collect())
+}
+
+pub(crate) fn id(text: &str) -> InstanceId {
+    text.parse().unwrap()
+}
+
+pub(crate) fn config(
+    specs: impl IntoIterator<Item = ServiceSpec>,
+) -> BTreeMap<base::ServiceName, Arc<ServiceSpec>> {
+    specs.into_iter().map(|spec| (spec.name.clone(), Arc::new(spec))).collect()
+}
