@@ -12,6 +12,7 @@
 mod access;
 mod actions;
 mod browser;
+mod chromium;
 mod doors;
 mod events;
 mod house;

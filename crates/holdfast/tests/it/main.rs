@@ -1,12 +1,27 @@
 //! The daemon as a user has it: the real binary, real services, one temporary directory each.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test ends at the first surprise, and says so when it is skipped"
+)]
+
 mod adoption;
+mod api;
 mod bad_input;
 mod cli;
+mod console_page;
 mod daemon;
 mod demo;
+mod full_disk;
+mod journal;
 mod lifecycle;
+mod limits;
+mod ordering;
 mod peers;
 mod reload;
 mod sockets;
 mod support;
+mod watchdog;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where a program is, or `None` with a word on standard error.
-fn peer(name: &str, more_places: &[&str]) -> Option<PathBuf> {
+pub(crate) fn peer(name: &str, more_places: &[&str]) -> Option<PathBuf> {
     let places = ["/usr/sbin", "/usr/bin", "/usr/local/bin"].iter().chain(more_places);
     let found = places.map(|place| Path::new(place).join(name)).find(|path| path.exists());
     if found.is_none() {

@@ -4,8 +4,8 @@
 //! something behind fails.
 
 use control::{
-    Envelope, InstanceView, Reply, Request, ServiceAction, Snapshot, WhyView, decode_frame,
-    encode_frame,
+    Envelope, EventRecord, InstanceView, Reply, Request, ServiceAction, Snapshot, WhyView,
+    decode_frame, encode_frame,
 };
 use std::fs;
 use std::io::{Read, Write};
@@ -50,13 +50,16 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) struct Daemon {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) child: Option<Child>,
+    /// What the daemon is executed by: a program and its arguments, or nothing. It has to replace
+    /// itself by the daemon, as `setpriv` does.
+    pub(crate) under: Vec<String>,
 }
 
 impl Daemon {
     /// A directory with a configuration; nothing runs yet. `{dir}` stands for the directory.
     pub(crate) fn prepare(services: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let daemon = Self { directory, child: None };
+        let daemon = Self { directory, child: None, under: Vec::new() };
         daemon.configure(services);
         daemon
     }
@@ -76,14 +79,15 @@ impl Daemon {
         self.dir().join(name)
     }
 
-    /// Writes the configuration; the daemon's own part is always the same.
+    /// Writes the configuration; the daemon's own part is always the same. There is no web console
+    /// unless the text has a section for it.
     pub(crate) fn configure(&self, services: &str) {
         let dir = self.dir().display();
         let services = services.replace("{dir}", &dir.to_string());
-        let own = format!(
-            "[daemon]\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\n\
-             [console]\nlisten = \"off\"\n"
-        );
+        let mut own = format!("[daemon]\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\n");
+        if !services.contains("[console]") {
+            own.push_str("[console]\nlisten = \"off\"\n");
+        }
         fs::write(self.path("holdfast.toml"), own + &services).unwrap();
     }
 
@@ -103,14 +107,18 @@ impl Daemon {
     pub(crate) fn run(&mut self) {
         let log =
             fs::File::options().create(true).append(true).open(self.path("daemon.log")).unwrap();
-        let child = self
-            .command(&["run"])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
+        let run = self.command(&["run"]);
+        let mut command = match self.under.split_first() {
+            None => run,
+            Some((program, arguments)) => {
+                let mut under = Command::new(program);
+                under.args(arguments).arg(run.get_program()).args(run.get_args());
+                under.env("NO_COLOR", "1");
+                under
+            }
+        };
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
         wait_for("the daemon answers", || self.try_ask(Request::Ping).map(|_| ()));
     }
 
@@ -132,7 +140,7 @@ impl Daemon {
         let frame = encode_frame(&Envelope { id: 1, body: request }).unwrap();
         stream.write_all(&frame).map_err(|error| error.to_string())?;
         let mut buffer = Vec::new();
-        let mut chunk = [0; 65536];
+        let mut chunk = [0; 8192];
         loop {
             if let Some((envelope, _)) = decode_frame::<Envelope<Reply>>(&buffer).unwrap() {
                 return Ok(envelope.body);
@@ -190,6 +198,42 @@ impl Daemon {
         })
     }
 
+    /// All events of the journal as the console tells them, oldest first, filtered by `arguments`
+    /// of `holdfast events`.
+    pub(crate) fn try_events(&self, arguments: &[&str]) -> Result<Vec<EventRecord>, String> {
+        let wanted = [&["events", "--json", "--limit", "10000"], arguments].concat();
+        let output = self.cli(&wanted);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        // The journal's file is read where the console does not answer: that is not meant here.
+        if !output.status.success() || !said.is_empty() {
+            return Err(said);
+        }
+        let text = String::from_utf8(output.stdout).unwrap();
+        Ok(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    }
+
+    /// Waits until the journal has an event of a kind about a subject; the newest such.
+    pub(crate) fn wait_event(&self, subject: &str, kind: &str) -> EventRecord {
+        wait_for(&format!("{kind} of {subject} is in the journal"), || {
+            let events = self.try_events(&["--subject", subject])?;
+            let found = events.iter().rfind(|event| event.subject == subject && event.kind == kind);
+            found.cloned().ok_or_else(|| format!("{events:#?}"))
+        })
+    }
+
+    /// A file in the daemon's directory, which another user may read too.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Lets other users enter the directory.
+    pub(crate) fn open_to_all(&self) {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(self.dir(), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     /// The daemon's own log, for messages of failed tests.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("daemon.log")).unwrap_or_default()
@@ -226,6 +270,15 @@ impl Daemon {
         found.retain(|(pid, _)| alive(*pid));
         found
     }
+}
+
+/// True for root; otherwise says that a test is skipped.
+pub(crate) fn root_or_skip(why: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: only root can {why}");
+    }
+    root
 }
 
 impl Drop for Daemon {
