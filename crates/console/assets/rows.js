@@ -13,7 +13,7 @@ import { sparkline } from "./sparkline.js";
 import { rowButtons } from "./actions.js";
 
 /** Least height of a memory line, as a part of the value: less is noise. */
-export const MEMORY_NOISE = 0.08;
+export const MEMORY_NOISE = 0.3;
 /** Least height of a CPU line, in per cent of a core. */
 export const CPU_NOISE = 4;
 

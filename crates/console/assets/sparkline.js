@@ -11,8 +11,6 @@ const SPARK_WIDTH = 100;
 const SPARK_HEIGHT = 26;
 /** Samples in a small line. */
 const SPARK_POINTS = 60;
-/** The height of a small line is at least this part of its highest value. */
-const RANGE_PART_MIN = 0.3;
 
 /** A small line; `node.draw(values, floor)`. */
 export function sparkline(kind) {
@@ -26,9 +24,7 @@ export function sparkline(kind) {
       setAttr(area, "d", null);
       return;
     }
-    // A change of a few percent is no cliff, whatever the unit.
-    const span = Math.max(rangeMin, RANGE_PART_MIN * Math.max(...points));
-    const path = trace(points, range(points, span), SPARK_WIDTH, SPARK_HEIGHT, 2);
+    const path = trace(points, range(points, rangeMin), SPARK_WIDTH, SPARK_HEIGHT, 2);
     setAttr(line, "d", path);
     setAttr(area, "d", `${path}L${SPARK_WIDTH} ${SPARK_HEIGHT}L0 ${SPARK_HEIGHT}Z`);
   };

@@ -36,6 +36,9 @@ pub(crate) struct Settled {
     pub(crate) pid: Option<u32>,
     /// How long it took, or how long we waited.
     pub(crate) elapsed_ms: u64,
+    /// It was so before we asked.
+    #[serde(skip)]
+    was_so: bool,
 }
 
 /// How one instance answered a command.
@@ -169,9 +172,16 @@ impl Wait {
         let waited_ms = self.asked.elapsed().as_millis() as u64;
         // Ready since a while: it took only until then.
         let elapsed_ms = waited_ms.saturating_sub(view.uptime_ms.unwrap_or(0));
+        let run_before = self.before.get(name).copied().flatten();
+        // A run from before that was not ready yet took us some time.
+        let was_so = self.action == ServiceAction::Start
+            && run_before.is_some()
+            && run_before == view.run
+            && elapsed_ms == 0;
         Settled {
             instance: name.to_owned(),
-            outcome: outcome(self.action, self.before.get(name).copied().flatten(), view),
+            outcome: outcome(self.action, run_before, view),
+            was_so,
             state: view.state.clone(),
             pid: view.pid,
             elapsed_ms,
@@ -207,9 +217,13 @@ fn say(output: &Output, settled: &Settled) -> Result<(), Failure> {
         Outcome::Pending => ("…", Tone::Busy),
     };
     let pid = settled.pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
-    let took = text::took(Duration::from_millis(settled.elapsed_ms));
+    let when = if settled.was_so {
+        "already".to_owned()
+    } else {
+        format!("after {}", text::took(Duration::from_millis(settled.elapsed_ms)))
+    };
     let sign = output.paint.tone(tone, symbol);
-    output.line(&format!("{sign} {} is {}{pid} after {took}", settled.instance, settled.state))?;
+    output.line(&format!("{sign} {} is {}{pid} {when}", settled.instance, settled.state))?;
     Ok(())
 }
 

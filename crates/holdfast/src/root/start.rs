@@ -218,8 +218,8 @@ fn assemble(
     driver.open_listeners();
     driver.write_effective_config();
     for notice in driver.cgroups.notices() {
-        let help = "limits that need it are not enforced; run holdfast where it may write to a \
-                    cgroup v2 hierarchy with the controllers, such as systemd's Delegate=yes gives";
+        let help = "run holdfast as root, or under systemd with `Delegate=yes`; services without \
+                    `limits` work all the same";
         driver.notice(&format!("cgroup: {notice}"), notice.clone(), help);
     }
     serve_control(&mut driver, control, door)?;
@@ -310,8 +310,10 @@ impl Driver {
         self.tell(Realm::Services, Input::Configure(wanted));
         let adopted = self.adopt(remains);
         if 0 < adopted {
-            let message =
-                format!("{adopted} running services were adopted; none was restarted for it");
+            let message = match adopted {
+                1 => "1 running service was adopted; it was not restarted for it".to_owned(),
+                _ => format!("{adopted} running services were adopted; none was restarted for it"),
+            };
             self.events.say("holdfast", "daemon.adopted", Severity::Info, message);
         }
         self.tell(Realm::Services, Input::Begin);

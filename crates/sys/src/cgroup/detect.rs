@@ -153,8 +153,7 @@ fn add_notices(found: &mut Cgroups) {
     if found.tracking.is_none() {
         found.notices.push(
             "no cgroup hierarchy is writable: processes of a service are found by their parent and \
-             environment only, and limits are not enforced (run holdfast as root, or under systemd \
-             with `Delegate=yes`)"
+             environment only, and limits are not enforced"
                 .into(),
         );
         return;
@@ -169,7 +168,7 @@ fn add_notices(found: &mut Cgroups) {
         let missing = missing.join(", ");
         found.notices.push(format!(
             "no writable cgroup hierarchy has the controller for: {missing}; these limits are not \
-             enforced (run holdfast as root, or under systemd with `Delegate=yes`)"
+             enforced"
         ));
     }
 }
