@@ -33,6 +33,7 @@ pub mod daemon;
 mod inherit;
 pub mod notify;
 pub mod process;
+pub mod regular;
 pub mod stall;
 
 // User ids, limits and signal sets are passed to raw system calls in their 64-bit form.

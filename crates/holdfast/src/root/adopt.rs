@@ -92,7 +92,8 @@ impl Driver {
                     let record_path = self.paths.record(&instance);
                     let why = "it is no longer in the configuration";
                     self.clean_up(&instance, core.run, marked, why);
-                    let job = Job::Forget { record: record_path, group: None };
+                    let group = self.cgroups.open(&instance.to_string());
+                    let job = Job::Forget { record: record_path, group };
                     self.hands.give(&instance, job);
                 }
             }
@@ -144,6 +145,7 @@ impl Driver {
                 oom_kills: None,
                 since,
                 tasks: Vec::new(),
+                claim: None,
             };
             self.services.runs.insert(instance.clone(), run);
         }

@@ -1,7 +1,7 @@
 //! Stop, reload and probe commands: short processes that are given a time and then killed.
 //! And the other ways to hear from a service: probes and its notify socket.
 
-use super::driver::{Command, CommandFor, CommandKey, Driver, Happening, Watched};
+use super::driver::{Claim, Command, CommandFor, CommandKey, Driver, Happening, Watched};
 use super::hands::{Job, RunKey};
 use super::launch::{Launch, LaunchError, Launched, Output as Streams, Tracking};
 use super::probes;
@@ -14,6 +14,10 @@ use supervisor::{Exit, Input, NotifyMessage, Pid, Probe, ProcessSpec};
 use tokio::task::AbortHandle;
 
 const SIGKILL: i32 = 9;
+
+/// What one run may say of itself by its notify socket within a second. A service that says more
+/// is made to wait: each message is work for the loop, and some of them are events.
+const MESSAGES_PER_SECOND_MAX: u32 = 256;
 
 impl Driver {
     pub(crate) fn run_command(
@@ -195,9 +199,18 @@ impl Driver {
         let (key, happenings) = (key.clone(), self.happenings.clone());
         Some(self.tasks.spawn(async move {
             let mut buffer = [0; sys::socket::NOTIFY_BYTES_MAX];
+            let (mut window, mut heard) = (tokio::time::Instant::now(), 0);
             loop {
+                if MESSAGES_PER_SECOND_MAX <= heard {
+                    // The rest waits in the socket, and the sender with it.
+                    tokio::time::sleep_until(window + Duration::from_secs(1)).await;
+                }
+                if Duration::from_secs(1) <= window.elapsed() {
+                    (window, heard) = (tokio::time::Instant::now(), 0);
+                }
                 match socket.recv(&mut buffer).await {
                     Ok(read) => {
+                        heard += 1;
                         let bytes = buffer[..read].to_vec();
                         let said = Happening::Notified { key: key.clone(), bytes };
                         if happenings.send(said).await.is_err() {
@@ -217,16 +230,25 @@ impl Driver {
     pub(crate) fn notified(&mut self, key: &RunKey, bytes: &[u8]) {
         for message in supervisor::parse_notify(bytes) {
             if let NotifyMessage::MainPid(pid) = message {
-                // Believed only about one of its own processes.
-                let tree = self.run(key).and_then(|run| run.tree.clone());
-                if let Some(tree) = tree {
-                    let job = Job::CheckMain { key: key.clone(), tree, pid };
-                    self.hands.give(&key.instance, job);
-                }
+                self.check_main(key, pid);
                 continue;
             }
             let RunKey { realm, instance, run } = key.clone();
             self.tell(realm, Input::Notify { instance, run, message });
         }
+    }
+
+    /// Asks whether the process that a run has named as its main one is its own.
+    pub(crate) fn check_main(&mut self, key: &RunKey, pid: Pid) {
+        let Some(run) = self.run(key) else { return };
+        if let Some(claim) = &mut run.claim {
+            claim.latest = pid;
+            return;
+        }
+        let named_before = run.main.as_ref().is_some_and(|(main, _)| *main == pid);
+        let forks = matches!(run.spec.kind, supervisor::Kind::Forking { .. });
+        let Some(tree) = run.tree.clone().filter(|_| !named_before || forks) else { return };
+        run.claim = Some(Claim { asked: pid, latest: pid });
+        self.hands.give(&key.instance, Job::CheckMain { key: key.clone(), tree, pid });
     }
 }

@@ -14,9 +14,12 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-/// Connections at one time. Each costs a descriptor and a few KiB; a client that leaks them must
+/// Connections at one time; more are closed at once. Each costs a descriptor and a few KiB; a client that leaks them must
 /// not take the root's descriptors.
 pub(crate) const CONNECTIONS_MAX: usize = 128;
+
+/// Of these, connections of anybody but root and our own user.
+pub(crate) const OTHERS_CONNECTIONS_MAX: usize = 64;
 
 /// Requests that wait for the loop.
 pub(crate) const REQUESTS_MAX: usize = 256;
@@ -74,7 +77,7 @@ async fn converse(
         tokio::select! {
             // Cancel safe: what has been read is in `buffer`.
             read = reader.read_buf(&mut buffer) => if read? == 0 { return Ok(()) },
-            event = next_event(&mut events) => {
+            event = next_event(&mut events, duty) => {
                 let event = Box::new((*event?).clone());
                 send(&mut writer, &Envelope { id: 0, body: Reply::Event { event } }).await?;
             }
@@ -84,10 +87,15 @@ async fn converse(
 
 async fn next_event(
     events: &mut Option<broadcast::Receiver<Arc<EventRecord>>>,
+    duty: bool,
 ) -> anyhow::Result<Arc<EventRecord>> {
-    match events {
-        Some(events) => Ok(events.recv().await?),
-        None => std::future::pending().await,
+    let Some(events) = events else { return std::future::pending().await };
+    loop {
+        match events.recv().await {
+            // A duty reads the files; any later event nudges it as well as those it has missed.
+            Err(broadcast::error::RecvError::Lagged(_)) if duty => {}
+            event => return Ok(event?),
+        }
     }
 }
 
@@ -142,6 +150,12 @@ pub(crate) fn fault(code: ErrorCode, message: impl Into<String>, help: &str) -> 
     Reply::Failed(Fault { code, message: message.into(), help: help.to_owned() })
 }
 
+/// Whether the other end is root or our own user. Asks the kernel alone.
+pub(crate) fn is_owner(stream: &UnixStream) -> bool {
+    let peer = stream.peer_cred().map(|peer| peer.uid());
+    peer.is_ok_and(|uid| uid == 0 || uid == sys::users::effective_uid())
+}
+
 /// Who is at the other end of a control connection, and what they may.
 pub(crate) async fn identify(stream: &UnixStream, api: config::ApiSettings) -> Caller {
     use std::os::fd::AsFd;
@@ -151,6 +165,10 @@ pub(crate) async fn identify(stream: &UnixStream, api: config::ApiSettings) -> C
         Ok(peer) => peer,
         Err(error) => return nobody(error.to_string()),
     };
+    if peer.uid == 0 {
+        // `holdfast stop` has to work also where the user database does not answer.
+        return Caller { name: "uid 0 (root)".into(), role: Role::Act };
+    }
     // Names are looked up in the user database, which may be far away: off the loop.
     let looked_up = tokio::task::spawn_blocking(move || {
         let own_uid = sys::users::effective_uid();

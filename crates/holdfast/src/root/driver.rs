@@ -7,6 +7,7 @@
 
 use super::adopt::Prepared;
 use super::duties::Duties;
+use super::early::EarlyExits;
 use super::events::Events;
 use super::hands::{Done, Hands, Job, Realm, RunKey};
 use super::launch::{LaunchError, Launched};
@@ -25,10 +26,6 @@ use sys::tree::{Member, Tree};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-/// Exits of processes that nobody knew (yet) are kept for this many: a process may end before the
-/// hand that started it has told its number.
-const EARLY_EXITS_MAX: usize = 4096;
-
 /// What happens outside the hands: answers of tasks.
 pub(crate) enum Happening {
     /// A probe's answer.
@@ -39,6 +36,8 @@ pub(crate) enum Happening {
     Gone { pid: u32, exit: Exit },
     /// The configuration was read again.
     Reloaded { loaded: Box<config::Loaded>, answer: Option<oneshot::Sender<Reply>> },
+    /// The link to this run of the logs duty has ended.
+    LogsUnlinked { key: RunKey },
     /// The logs duty said something.
     LogsSaid(crate::logs::protocol::FromLogs),
 }
@@ -54,6 +53,16 @@ pub(crate) struct Run {
     pub(crate) oom_kills: Option<u64>,
     pub(crate) since: Now,
     pub(crate) tasks: Vec<AbortHandle>,
+    /// The process that it named as its main one, while a hand looks whether it is its own.
+    pub(crate) claim: Option<Claim>,
+}
+
+/// A service may name its main process as often as it likes: one question is under way at a time,
+/// and only the latest name is asked about next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Claim {
+    pub(crate) asked: Pid,
+    pub(crate) latest: Pid,
 }
 
 /// One realm: a core and its runs.
@@ -110,7 +119,7 @@ pub(crate) struct Driver {
     pub(crate) tasks: JoinSet<()>,
     pub(crate) happenings: mpsc::Sender<Happening>,
     pub(crate) reaped: Arc<AtomicU64>,
-    early: BTreeMap<u32, (u64, Exit)>,
+    early: EarlyExits,
     pub(crate) cgroups: Arc<sys::cgroup::Cgroups>,
     pub(crate) sockets: SocketStore,
     pub(crate) events: Arc<Events>,
@@ -137,6 +146,10 @@ pub(crate) struct Ending {
     pub(crate) services_done: bool,
     pub(crate) duties_told: bool,
     pub(crate) duties_done: bool,
+    /// The deadline has passed: what is left was killed.
+    pub(crate) insisted: bool,
+    /// The time after it has passed as well: a hand that hangs is no longer waited for.
+    pub(crate) gave_up: bool,
 }
 
 /// What a new driver is made of.
@@ -179,7 +192,7 @@ impl Driver {
             tasks: JoinSet::new(),
             happenings: parts.happenings,
             reaped: parts.reaped,
-            early: BTreeMap::new(),
+            early: EarlyExits::default(),
             cgroups: parts.cgroups,
             sockets: parts.sockets,
             events: parts.events,
@@ -266,12 +279,7 @@ impl Driver {
                 self.tell(realm, Input::Exited { instance, run, pid: Pid(pid), exit });
             }
             Some(Watched::Command(key)) => self.command_ended(&key, pid, exit),
-            None => {
-                if self.early.len() == EARLY_EXITS_MAX {
-                    self.early.pop_first();
-                }
-                self.early.insert(pid, (number, exit));
-            }
+            None => self.early.keep(pid, exit, number),
         }
     }
 
@@ -287,9 +295,7 @@ impl Driver {
     /// Begins to watch a process that a hand has started; says at once if it has ended already.
     pub(crate) fn watch(&mut self, pid: u32, watched: Watched, reaped_before: u64) {
         self.pids.insert(pid, watched);
-        if let Some((number, exit)) = self.early.remove(&pid)
-            && reaped_before < number
-        {
+        if let Some((number, exit)) = self.early.take(pid, reaped_before) {
             self.process_ended(pid, exit, number);
         }
     }
@@ -371,6 +377,10 @@ impl Driver {
     }
 
     fn main_said(&mut self, key: RunKey, pid: Pid, pidfd: Option<OwnedFd>) {
+        let claim = self.run(&key).and_then(|run| run.claim.take());
+        if let Some(claim) = claim.filter(|claim| claim.latest != claim.asked) {
+            self.check_main(&key, claim.latest);
+        }
         let Some(pidfd) = pidfd else {
             let subject = key.instance.to_string();
             let message = format!(
@@ -388,15 +398,17 @@ impl Driver {
     /// From now on this is the main process of a run.
     pub(crate) fn watch_main(&mut self, key: &RunKey, pid: Pid, pidfd: OwnedFd) {
         let pidfd = Arc::new(pidfd);
+        if self.run(key).is_none() {
+            return;
+        }
+        let watched = |of: &Watched| matches!(of, Watched::Run(of) if of == key);
+        let known = self.pids.get(&pid.0).is_some_and(watched);
         let ours = sys::proc_fs::stat(pid.0).is_ok_and(|stat| stat.ppid == std::process::id());
-        let task = (!ours).then(|| self.watch_stranger(pid, &pidfd));
+        let task = (!ours && !known).then(|| self.watch_stranger(pid, &pidfd));
         if let Some(run) = self.run(key) {
             run.main = Some((pid, pidfd));
+            run.tasks.retain(|task| !task.is_finished());
             run.tasks.extend(task);
-            if let Some(tree) = &run.tree {
-                let mut tree = tree.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                tree.known.push(pid.0);
-            }
             self.watch(pid.0, Watched::Run(key.clone()), self.reaped.load(Ordering::Acquire));
         }
     }
@@ -474,6 +486,9 @@ impl Driver {
         let Some(ending) = &mut self.ending else { return };
         if now < ending.deadline {
             return;
+        }
+        if std::mem::replace(&mut ending.insisted, true) && ending.services_done {
+            ending.gave_up = true;
         }
         ending.deadline = now + std::time::Duration::from_secs(5);
         let message = "the shutdown takes too long: everything left is killed now".to_owned();

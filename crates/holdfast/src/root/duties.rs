@@ -42,11 +42,14 @@ pub(crate) struct Duties {
     pub(crate) listeners: BTreeMap<String, OwnedFd>,
     log_orders: Option<mpsc::Sender<ToLogs>>,
     watched: BTreeMap<InstanceId, WatchPolicy>,
+    /// Instances that are gone, until the logs duty says that it has forgotten them.
+    leaving: BTreeMap<InstanceId, WatchPolicy>,
 }
 
 impl Duties {
     pub(crate) fn new(program: PathBuf, door: Door, listeners: BTreeMap<String, OwnedFd>) -> Self {
-        Self { program, door, listeners, log_orders: None, watched: BTreeMap::new() }
+        let (watched, leaving) = (BTreeMap::new(), BTreeMap::new());
+        Self { program, door, listeners, log_orders: None, watched, leaving }
     }
 
     /// The specs of all duties.
@@ -99,6 +102,7 @@ impl Duties {
     pub(crate) fn watch_log(&mut self, instance: &InstanceId, spec: &ServiceSpec) {
         let policy = policy_of(instance, spec);
         if self.watched.get(instance) != Some(&policy) {
+            self.leaving.remove(instance);
             self.watched.insert(instance.clone(), policy.clone());
             self.order(ToLogs::Watch { instance: instance.to_string(), policy });
         }
@@ -106,7 +110,8 @@ impl Duties {
 
     /// The instance is gone from the configuration.
     pub(crate) fn unwatch_log(&mut self, instance: &InstanceId) {
-        if self.watched.remove(instance).is_some() {
+        if let Some(policy) = self.watched.remove(instance) {
+            self.leaving.insert(instance.clone(), policy);
             self.order(ToLogs::Unwatch { instance: instance.to_string() });
         }
     }
@@ -194,7 +199,7 @@ impl Driver {
             let door = self.duties.door.clone();
             self.tasks.spawn(control_server::serve(stream, caller, door, true));
         } else {
-            self.link_logs(stream);
+            self.link_logs(key, stream);
         }
         let names = (3..).zip(&fds).map(|(number, (name, _))| format!("{name}={number}"));
         let fd_list = names.collect::<Vec<_>>().join(",");
@@ -226,14 +231,35 @@ impl Driver {
         })
     }
 
-    fn link_logs(&mut self, stream: UnixStream) {
+    /// The link to the logs duty has ended. A duty that still lives would keep the streams it has
+    /// and never hear of another one: it ends, and its successor is told everything.
+    pub(crate) fn logs_unlinked(&mut self, key: &RunKey) {
+        let main = self.run(key).and_then(|run| run.main.clone());
+        if let Some((_, pidfd)) = main {
+            let job = Job::Signal { pidfd, signal: SIGTERM, key: key.clone() };
+            self.hands.give(&key.instance, job);
+        }
+    }
+
+    fn link_logs(&mut self, key: &RunKey, stream: UnixStream) {
         let (orders, waiting) = mpsc::channel(LOG_ORDERS_MAX);
         for (instance, policy) in &self.duties.watched {
             let instance = instance.to_string();
             let _ = orders.try_send(ToLogs::Watch { instance, policy: policy.clone() });
         }
+        for (instance, policy) in &self.duties.leaving {
+            // A duty that died may have left output of it in the pipe: it is read before the end.
+            let instance = instance.to_string();
+            let watch = ToLogs::Watch { instance: instance.clone(), policy: policy.clone() };
+            let _ = orders.try_send(watch);
+            let _ = orders.try_send(ToLogs::Unwatch { instance });
+        }
         self.duties.log_orders = Some(orders);
-        self.tasks.spawn(logs_link(stream, waiting, self.happenings.clone()));
+        let (happenings, key) = (self.happenings.clone(), key.clone());
+        self.tasks.spawn(async move {
+            logs_link(stream, waiting, happenings.clone()).await;
+            let _ = happenings.send(Happening::LogsUnlinked { key }).await;
+        });
     }
 
     /// The logs duty said something.
@@ -242,6 +268,7 @@ impl Driver {
             FromLogs::Ready | FromLogs::Drained { .. } => {}
             FromLogs::Unwatched { instance } => {
                 let Ok(instance) = instance.parse::<InstanceId>() else { return };
+                self.duties.leaving.remove(&instance);
                 let fifo = |end: &str| self.paths.fifos().join(format!("{instance}.{end}"));
                 let paths = vec![fifo("out"), fifo("err")];
                 if !self.duties.watched.contains_key(&instance) {

@@ -21,6 +21,9 @@ pub(crate) fn duty(name: &str) -> anyhow::Result<()> {
         .context("a duty is started by `holdfast run`, and can't be started by hand")?;
     start_log();
     sys::process::ignore_sigpipe();
+    // The logs duty alone holds three descriptors of each stream. The usual soft limit of 1024
+    // would end with the output of some 300 services, and block all others.
+    sys::process::raise_nofile_limit();
     let state = directory("HOLDFAST_STATE_DIR")?;
     let run = directory("HOLDFAST_RUN_DIR")?;
     match name {

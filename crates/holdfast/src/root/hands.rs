@@ -29,6 +29,9 @@ const HAND_QUEUE_MAX: usize = 1024;
 /// Results that wait for the loop. A hand waits when it is full.
 pub(crate) const RESULTS_MAX: usize = 4096;
 
+/// Longest pid file that is read. The service writes it, so nothing in it is believed.
+const PID_FILE_BYTES_MAX: u64 = 4096;
+
 /// Which of the two supervisors a job belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum Realm {
@@ -230,15 +233,15 @@ fn perform(job: Job, reaped: &std::sync::atomic::AtomicU64) -> Option<Done> {
             Some(Done::Tree { key, members, oom_kills })
         }
         Job::FindMain { key, tree, pid_file } => {
-            let members = tree.lock().unwrap_or_else(PoisonError::into_inner).members();
-            let main = find_main(&members, pid_file.as_deref());
-            let pidfd = main.as_ref().ok().and_then(|pid| sys::pidfd::open(pid.0).ok());
+            let mut tree = tree.lock().unwrap_or_else(PoisonError::into_inner);
+            let main = find_main(&tree.members(), pid_file.as_deref());
+            let pidfd = main.as_ref().ok().and_then(|pid| hold(&mut tree, *pid));
             Some(Done::MainFound { key, main, pidfd })
         }
         Job::CheckMain { key, tree, pid } => {
-            let members = tree.lock().unwrap_or_else(PoisonError::into_inner).members();
-            let ours = members.iter().any(|member| member.pid == pid.0);
-            let pidfd = if ours { sys::pidfd::open(pid.0).ok() } else { None };
+            let mut tree = tree.lock().unwrap_or_else(PoisonError::into_inner);
+            let ours = tree.members().iter().any(|member| member.pid == pid.0);
+            let pidfd = if ours { hold(&mut tree, pid) } else { None };
             Some(Done::MainSaid { key, pid, pidfd })
         }
         Job::Release { paths } => {
@@ -255,12 +258,22 @@ fn complain(subject: &str, result: anyhow::Result<()>) -> Option<Done> {
     Some(Done::Complaint { subject: subject.to_owned(), message })
 }
 
+/// A hold on a process of a tree, which from now on is known to belong to it. Done here, because
+/// the loop must never wait for a tree: it is locked for seconds while it is being killed.
+fn hold(tree: &mut Tree, pid: Pid) -> Option<OwnedFd> {
+    let pidfd = sys::pidfd::open(pid.0).ok()?;
+    if !tree.known.contains(&pid.0) {
+        tree.known.push(pid.0);
+    }
+    Some(pidfd)
+}
+
 /// The main process of a service that forked: the one its pid file names, if that is one of its
 /// own; without a pid file the eldest of those that no other of its processes is the parent of.
 fn find_main(members: &[Member], pid_file: Option<&std::path::Path>) -> Result<Pid, String> {
     if let Some(path) = pid_file {
         let shown = path.display();
-        let text = std::fs::read_to_string(path)
+        let text = sys::regular::read_to_string(path, PID_FILE_BYTES_MAX)
             .map_err(|error| format!("its pid file {shown} cannot be read: {error}"))?;
         let pid: u32 = text
             .split_whitespace()

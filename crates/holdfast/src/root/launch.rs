@@ -267,22 +267,17 @@ fn environment(launch: &Launch, person: &Person) -> Result<Vec<(OsString, OsStri
 
 fn read_env_file(path: &Path, may_be_missing: bool) -> Result<Vec<(String, String)>, LaunchError> {
     let shown = path.display();
-    let text = match std::fs::metadata(path) {
+    let text = match sys::regular::read_to_string(path, ENV_FILE_BYTES_MAX) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && may_be_missing => {
             return Ok(Vec::new());
         }
-        Ok(data) if ENV_FILE_BYTES_MAX < data.len() => {
+        Err(error) => {
             return Err(LaunchError::permanent(format!(
-                "the environment file {shown} has {} bytes, at most {ENV_FILE_BYTES_MAX} are read",
-                data.len()
-            )));
-        }
-        _ => std::fs::read_to_string(path).map_err(|error| {
-            LaunchError::permanent(format!(
                 "cannot read the environment file {shown}: {error} (put `-` before the path if it \
                  may be missing)"
-            ))
-        })?,
+            )));
+        }
+        Ok(text) => text,
     };
     parse_env(&text).map_err(|(line, why)| LaunchError::permanent(format!("{shown}:{line}: {why}")))
 }

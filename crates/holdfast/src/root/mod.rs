@@ -10,6 +10,7 @@ mod control_server;
 mod driver;
 mod duties;
 mod duty;
+mod early;
 mod events;
 mod hands;
 mod launch;

@@ -103,6 +103,7 @@ impl Driver {
             oom_kills: None,
             since: sys::clock::now(),
             tasks: Vec::new(),
+            claim: None,
         };
         self.realm(key.realm).runs.insert(instance.clone(), run);
         let launch = match key.realm {
@@ -174,6 +175,7 @@ impl Driver {
             oom_kills: None,
             since: prepared.since,
             tasks: Vec::new(),
+            claim: None,
         };
         self.services.runs.insert(key.instance.clone(), run);
         let ends = if spec.log.split_stderr { &["out", "err"][..] } else { &["out"] };

@@ -186,6 +186,8 @@ impl Driver {
             services_done: false,
             duties_told: false,
             duties_done: false,
+            insisted: false,
+            gave_up: false,
         });
         self.tell(Realm::Services, Input::Shutdown(mode));
     }

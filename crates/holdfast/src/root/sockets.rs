@@ -16,6 +16,9 @@ type OpenSockets = BTreeMap<SocketKey, (SocketAddress, Arc<OwnedFd>)>;
 /// All open listening sockets, shared by the hands and the driver.
 #[derive(Clone, Default)]
 pub(crate) struct SocketStore {
+    /// Held by the hand that opens sockets, so that two never open the same one. Apart from
+    /// `open`, for which the loop waits: finding out who holds an address in use takes its time.
+    opening: Arc<Mutex<()>>,
     open: Arc<Mutex<OpenSockets>>,
 }
 
@@ -26,17 +29,16 @@ impl SocketStore {
         process: &ProcessSpec,
         instance: &InstanceId,
     ) -> Result<Vec<Arc<OwnedFd>>, ListenError> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         let mut passed = Vec::with_capacity(process.sockets.len());
         for socket in &process.sockets {
             let key = key_of(socket, instance);
             let wanted = address_of(socket, instance);
-            let held = open.get(&key).filter(|(address, _)| *address == wanted);
-            let fd = match held {
-                Some((_, fd)) => Arc::clone(fd),
+            let fd = match self.take_held(&key, &wanted) {
+                Some(fd) => fd,
                 None => {
-                    open.remove(&key);
                     let fd = Arc::new(sys::socket::listen(&to_sys(&wanted), socket.backlog)?);
+                    let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
                     open.insert(key, (wanted, Arc::clone(&fd)));
                     fd
                 }
@@ -44,6 +46,17 @@ impl SocketStore {
             passed.push(fd);
         }
         Ok(passed)
+    }
+
+    /// A socket that is open already; one at another address than wanted is closed.
+    fn take_held(&self, key: &SocketKey, wanted: &SocketAddress) -> Option<Arc<OwnedFd>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = open.get(key).filter(|(address, _)| address == wanted);
+        let fd = held.map(|(_, fd)| Arc::clone(fd));
+        if fd.is_none() {
+            open.remove(key);
+        }
+        fd
     }
 
     /// Takes over a socket that an earlier daemon had opened.

@@ -3,7 +3,8 @@
 use super::RunOptions;
 use super::adopt::Remains;
 use super::control_server::{
-    self, CONNECTIONS_MAX, Door, REQUESTS_MAX, SUBSCRIBER_LAG_MAX, identify,
+    self, CONNECTIONS_MAX, Door, OTHERS_CONNECTIONS_MAX, REQUESTS_MAX, SUBSCRIBER_LAG_MAX,
+    identify, is_owner,
 };
 use super::driver::{Driver, Parts};
 use super::duties::Duties;
@@ -21,9 +22,10 @@ use control::Severity;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -38,6 +40,9 @@ const HAPPENINGS_MAX: usize = 4096;
 
 /// Accept queue of the control socket.
 const BACKLOG: u32 = 128;
+
+/// A connection of somebody who may nothing is closed after this long.
+const STRANGER_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Run numbers of one daemon's life: each life begins a block of its own.
 const RUNS_PER_EPOCH: u64 = 1_000_000;
@@ -235,17 +240,28 @@ fn serve_control(driver: &mut Driver, fd: OwnedFd, door: Door) -> anyhow::Result
     let listener = tokio::net::UnixListener::from_std(listener)?;
     let api = driver.api_settings.subscribe();
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let room_for_others = Arc::new(Semaphore::new(OTHERS_CONNECTIONS_MAX));
     driver.tasks.spawn(async move {
         let mut connections = tokio::task::JoinSet::new();
         loop {
             while connections.try_join_next().is_some() {}
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    // Anybody may connect; who only holds connections must not shut out those
+                    // who own this daemon.
+                    let room = if is_owner(&stream) { &room } else { &room_for_others };
+                    let Ok(permit) = Arc::clone(room).try_acquire_owned() else { continue };
                     let (settings, door) = (api.borrow().clone(), door.clone());
                     connections.spawn(async move {
                         let caller = identify(&stream, settings).await;
-                        control_server::serve(stream, caller, door, false).await;
+                        let stranger = caller.role == control::Role::None;
+                        let serving = control_server::serve(stream, caller, door, false);
+                        if stranger {
+                            // Time enough to be told that this is not for them.
+                            let _ = tokio::time::timeout(STRANGER_MAX, serving).await;
+                        } else {
+                            serving.await;
+                        }
                         drop(permit);
                     });
                 }
@@ -361,8 +377,7 @@ impl Driver {
         self.api_settings.send_replace(self.config.api.clone());
         let path = self.paths.effective_config();
         let fresh = path.with_extension("new");
-        let written = fs::write(&fresh, config::show(&self.config))
-            .and_then(|()| fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600)))
+        let written = write_private(&fresh, &config::show(&self.config))
             .and_then(|()| fs::rename(&fresh, &path));
         if let Err(error) = written {
             let message = format!("cannot write {}: {error}", path.display());
@@ -388,6 +403,17 @@ impl Driver {
             }
         }
     }
+}
+
+/// Writes a file with secrets in it: nobody else may read it at any moment, not even while it is
+/// being made.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 fn execute_upgrade(

@@ -115,6 +115,7 @@ fn happened(driver: &mut Driver, happening: Happening) {
         Happening::Notified { key, bytes } => driver.notified(&key, &bytes),
         Happening::Gone { pid, exit } => driver.gone(pid, exit),
         Happening::Reloaded { loaded, answer } => driver.reloaded(*loaded, answer),
+        Happening::LogsUnlinked { key } => driver.logs_unlinked(&key),
         Happening::LogsSaid(said) => driver.logs_said(said),
     }
 }
@@ -125,12 +126,13 @@ fn ended(driver: &mut Driver) -> Option<Ended> {
         return Some(Ended::Upgrade);
     }
     let ending = driver.ending.as_ref()?;
-    let (mode, services_done) = (ending.mode, ending.services_done);
+    let (mode, services_done, gave_up) = (ending.mode, ending.services_done, ending.gave_up);
     if !services_done {
         return None;
     }
     if mode == ShutdownMode::KeepServices || ending.duties_done {
-        return (driver.hands.outstanding() == 0).then_some(Ended::Shutdown);
+        let idle = driver.hands.outstanding() == 0;
+        return (idle || gave_up).then_some(Ended::Shutdown);
     }
     if !ending.duties_told {
         if let Some(ending) = &mut driver.ending {

@@ -16,6 +16,7 @@ mod console_page;
 mod daemon;
 mod demo;
 mod full_disk;
+mod hostile;
 mod journal;
 mod lifecycle;
 mod limits;
