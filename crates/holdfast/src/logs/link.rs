@@ -13,8 +13,9 @@ use tokio::net::UnixStream;
 /// Messages for a root that does not read. A drain's answer has about 50 bytes.
 const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Read from the socket at once.
-const READ_BYTES: usize = 64 * 1024;
+/// Read from the socket in one turn of the loop: some fifty orders, each of which opens files. A
+/// thousand at once would stall the loop.
+const READ_BYTES: usize = 8 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Link {
@@ -52,17 +53,13 @@ impl Link {
     /// Reads what is there and returns whole messages.
     pub(super) fn receive(&mut self, messages: &mut Vec<ToLogs>) -> Peer {
         let mut block = vec![0; READ_BYTES];
-        loop {
-            match self.stream.try_read(&mut block) {
-                Ok(0) => return Peer::Gone,
-                Ok(read) => self.inbox.extend_from_slice(&block[..read]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Peer::Gone,
-            }
-            if READ_BYTES < self.inbox.len() {
-                break;
-            }
+        match self.stream.try_read(&mut block) {
+            Ok(0) => return Peer::Gone,
+            Ok(read) => self.inbox.extend_from_slice(&block[..read]),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {}
+                _ => return Peer::Gone,
+            },
         }
         self.decode(messages)
     }

@@ -130,6 +130,10 @@ fn name_frames(frames: &[usize]) -> Vec<String> {
             names.push(format!("{address:#x}"));
         }
     }
+    // Debugging information takes tens of megabytes, for something that is needed once a year.
+    backtrace::clear_symbol_cache();
+    // SAFETY: gives free memory back to the kernel; takes a plain number and is thread-safe.
+    unsafe { libc::malloc_trim(0) };
     // Everything up to our handler, and the frame of the signal itself, is the measuring device.
     let handler = names.iter().rposition(|name| name.contains("stall::stack::on_signal"));
     let skip = handler.map_or(0, |handler| handler + 2);
