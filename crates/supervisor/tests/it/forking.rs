@@ -122,8 +122,9 @@ fn d2_what_is_left_behind_is_stopped_before_the_next_run() {
             break lines;
         }
         looks += 1;
+        assert!(looks <= 40, "patience has an end");
     };
-    assert!((15..=40).contains(&looks), "{looks}");
+    assert!(15 <= looks, "{looks}");
     assert_eq!(
         lines,
         ["service.killing: web: what it has left behind is killed", "kill all of web"]

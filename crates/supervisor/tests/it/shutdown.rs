@@ -45,6 +45,16 @@ fn nothing_starts_any_more() {
 }
 
 #[test]
+fn what_fails_during_the_shutdown_is_stopped_and_no_restart_is_announced() {
+    let mut it = Bench::all_running([service("db"), service("web").after("db")]);
+    it.shutdown(ShutdownMode::StopServices);
+    assert_eq!(
+        it.ends("db", 10, Exit::Code(1))[2..],
+        ["release db, run 1", "service.stopped: db is stopped"]
+    );
+}
+
+#[test]
 fn where_nothing_runs_the_end_comes_at_once() {
     let mut it = Bench::of([service("web").not_by_itself()]);
     assert_eq!(it.shutdown(ShutdownMode::StopServices), ["forget web", "shutdown complete"]);
