@@ -11,10 +11,18 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// How often a lock file may vanish under us before we give up: each time, its last holder has
 /// removed it while we waited, which happens once or twice at most.
 const TRIES_MAX: usize = 16;
+
+/// How long a lock may outlive its holder. A daemon that is killed in the midst of executing a
+/// program leaves the lock with that child, which lets go of it when the program begins.
+const BEQUEATHED_MAX: Duration = Duration::from_secs(2);
+
+/// Pause between two looks at such a lock.
+const BEQUEATHED_PAUSE: Duration = Duration::from_millis(2);
 
 /// Why a lock can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -52,20 +60,25 @@ pub struct StateLock {
 }
 
 impl StateLock {
-    /// Takes the lock, and writes our pid into the file. Never waits.
+    /// Takes the lock, and writes our pid into the file. Waits only, and shortly, for a lock whose
+    /// holder is dead.
     pub fn acquire(path: &Path) -> Result<Self, LockError> {
         let failed = |source: io::Error| LockError::Io { path: path.to_owned(), source };
-        for _ in 0..TRIES_MAX {
+        let deadline = Instant::now() + BEQUEATHED_MAX;
+        let mut tries = 0;
+        while tries < TRIES_MAX {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
             let mut file = File::from(open(path, flags, mode).map_err(|e| failed(e.into()))?);
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
-                    return Err(LockError::Held {
-                        path: path.to_owned(),
-                        pid: read_pid(&mut file),
-                    });
+                    let pid = read_pid(&mut file);
+                    if pid.is_none_or(is_alive) || deadline <= Instant::now() {
+                        return Err(LockError::Held { path: path.to_owned(), pid });
+                    }
+                    std::thread::park_timeout(BEQUEATHED_PAUSE);
+                    continue;
                 }
                 Err(error) => return Err(failed(error.into())),
             }
@@ -75,6 +88,7 @@ impl StateLock {
                 write_pid(&mut file).map_err(failed)?;
                 return Ok(Self { file, path: path.to_owned() });
             }
+            tries += 1;
         }
         Err(failed(io::Error::from(io::ErrorKind::ResourceBusy)))
     }
@@ -93,6 +107,10 @@ impl StateLock {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+fn is_alive(pid: u32) -> bool {
+    crate::proc_fs::stat(pid).is_ok_and(|stat| stat.is_alive())
 }
 
 fn is_same_file(file: &File, path: &Path) -> bool {
@@ -132,6 +150,30 @@ mod tests {
         assert!(StateLock::acquire(&path).is_err(), "the copy still carries the lock");
         drop(StateLock::from_fd(copy, &path));
         assert!(StateLock::acquire(&path).is_ok());
+    }
+
+    #[test]
+    fn a_lock_that_outlives_its_holder_for_a_moment_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("holdfast.lock");
+        let held = StateLock::acquire(&path).unwrap();
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        std::fs::write(&path, format!("{}\n", dead.id())).unwrap();
+        let opened = || {
+            let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            links.filter(|link| std::fs::read_link(link.path()).is_ok_and(|to| to == path)).count()
+        };
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| StateLock::acquire(&path));
+            // It has come to the lock: now what held it lets go.
+            while opened() < 2 && !next.is_finished() {
+                std::thread::yield_now();
+            }
+            drop(held);
+            let next = next.join().unwrap().unwrap();
+            assert_eq!(read_pid(&mut File::open(next.path()).unwrap()), Some(std::process::id()));
+        });
     }
 
     #[test]
