@@ -281,10 +281,15 @@ impl Duty<'_> {
         Ok(number)
     }
 
-    /// Two writers of one file would overwrite each other.
+    /// Two writers of one file would overwrite each other. Asked of every other stream, at each
+    /// new one, so the paths are compared as bytes: by their parts it took seconds with thousands.
     fn other_writer(&self, key: &StreamKey, path: &Path) -> Option<InstanceId> {
         let clash = |(other, number): &(&StreamKey, &u64)| {
-            *other != key && self.streams.get(number).is_some_and(|s| s.sink.path() == path)
+            *other != key
+                && self
+                    .streams
+                    .get(number)
+                    .is_some_and(|s| s.sink.path().as_os_str() == path.as_os_str())
         };
         self.numbers.iter().find(clash).map(|(other, _)| other.instance.clone())
     }

@@ -51,7 +51,8 @@ impl StreamKey {
             (Some(path), Channel::Error) => beside(path),
         };
         SinkPolicy {
-            path,
+            // In one form, so that two that mean the same are equal byte by byte.
+            path: path.components().collect(),
             // 0 would rotate at every line.
             size_max: policy.size_max.max(1),
             age_max: policy.age_max_ms.map(Duration::from_millis),
