@@ -95,7 +95,11 @@ impl Driver {
         let deadline = sys::clock::now() + timeout;
         let shown = shell_words::join(&argv);
         let waiting = Command { shown, deadline, pid: None, timed_out: false };
-        self.commands.insert(command.clone(), waiting);
+        // A run has one command of each purpose: one that hangs makes way for the next.
+        let hanging = self.commands.insert(command.clone(), waiting);
+        if let Some(pid) = hanging.and_then(|hanging| hanging.pid) {
+            sys::process::kill_group(pid, SIGKILL);
+        }
         let instance = key.instance.clone();
         self.hands.give(&instance, Job::Command { key: command, launch: Box::new(launch) });
     }

@@ -45,7 +45,7 @@ const BACKLOG: u32 = 128;
 const STRANGER_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Run numbers of one daemon's life: each life begins a block of its own.
-const RUNS_PER_EPOCH: u64 = 1_000_000;
+const RUNS_PER_EPOCH: u64 = 1_000_000_000;
 
 /// Makes the directories that everything else needs, with the rights they need.
 pub(crate) fn prepare_directories(daemon: &DaemonSettings) -> anyhow::Result<()> {
