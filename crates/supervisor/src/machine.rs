@@ -212,7 +212,10 @@ impl Supervisor {
                 Action::Restart => "restart".to_owned(),
                 Action::Reload => "reload".to_owned(),
                 Action::Reset => "reset".to_owned(),
-                Action::Signal(signal) => format!("signal {signal}"),
+                Action::Signal(signal) => {
+                    let name = crate::instance::signal_name(signal);
+                    name.map_or(format!("signal {signal}"), |name| format!("send {name} to"))
+                }
             };
             let message = format!("{by} asked to {verb} {id}");
             let data = vec![("by", Value::Text(by.to_owned())), ("action", Value::Text(verb))];

@@ -420,7 +420,9 @@ fn render_probe(spec: &crate::ServiceSpec, probe: &crate::Probe, id: &InstanceId
 
 /// A duration for a sentence: milliseconds below ten seconds, else seconds.
 pub(crate) fn short(time: Duration) -> String {
-    if time < Duration::from_secs(10) {
+    if time < Duration::from_millis(1) {
+        "less than 1ms".to_owned()
+    } else if time < Duration::from_secs(10) {
         format_duration(Duration::from_millis(time.as_millis() as u64))
     } else {
         format_duration(Duration::from_secs(time.as_secs()))

@@ -33,7 +33,7 @@ fn d2_a_first_process_that_fails_is_a_failed_start() {
     let mut it = Bench::of([service("db").forking()]);
     it.spawned("db", 10);
     let lines = it.ends("db", 10, Exit::Code(2));
-    assert_eq!(lines[0], "service.exited: db exited with code 2 after 0s (pid 10)");
+    assert_eq!(lines[0], "service.exited: db exited with code 2 after less than 1ms (pid 10)");
     assert_eq!(deeds(&lines), ["look at db", "release db, run 1", "spawn db as run 2"]);
 }
 
@@ -84,7 +84,7 @@ fn d2_ready_said_before_the_fork_is_remembered() {
         it.main_found("db", Ok(12)),
         [
             "service.forked: db has forked, its main process is 12",
-            "service.ready: db is ready after 0s",
+            "service.ready: db is ready after less than 1ms",
         ]
     );
 }
@@ -94,7 +94,7 @@ fn d2_a_service_may_name_its_main_process_itself() {
     let mut it = Bench::of([service("db").forking()]);
     it.spawned("db", 10);
     let lines = it.says("db", NotifyMessage::MainPid(Pid(14)));
-    assert_eq!(lines, ["service.ready: db is ready after 0s"]);
+    assert_eq!(lines, ["service.ready: db is ready after less than 1ms"]);
     assert_eq!(it.exited("db", 10, Exit::Code(0)), [""; 0], "no longer of interest");
     assert_eq!(deeds(&it.ask(Action::Stop, "db")), ["signal 15 to pid 14 of db"]);
 }

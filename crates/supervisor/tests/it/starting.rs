@@ -41,7 +41,7 @@ fn a_run_is_remembered_before_it_begins_and_again_with_its_process() {
         [
             "remember web: run 1, main Some(10), ready false, Up",
             "remember web: run 1, main Some(10), ready true, Up",
-            "service.ready: web is ready after 0s",
+            "service.ready: web is ready after less than 1ms",
         ]
     );
 }
@@ -220,7 +220,7 @@ fn a_change_of_mind_while_it_is_executed_costs_nothing() {
     let mut it = Bench::of([service("web")]);
     it.ask(Action::Stop, "web");
     it.ask(Action::Start, "web");
-    assert_eq!(it.spawned("web", 10), ["service.ready: web is ready after 0s"]);
+    assert_eq!(it.spawned("web", 10), ["service.ready: web is ready after less than 1ms"]);
     let lines = it.ends("web", 10, Exit::Code(1));
     assert_eq!(it.seen("web").restarts, 1, "its own end counts: {lines:?}");
 }
