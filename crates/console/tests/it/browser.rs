@@ -14,6 +14,8 @@ fn every_page_is_drawn_and_nothing_is_refused_by_the_policy() {
     house.root.event("web", "service.ready", control::Severity::Info);
     browser.open(&page(&house, "/"));
     browser.wait_for(&shown("testnode"));
+    let title = browser.evaluate("document.title");
+    assert!(title.as_str().unwrap().contains("Holdfast"), "{title}");
     browser.wait_for(&shown("web: service.ready"));
     browser.wait_for("document.querySelector('a[href=\"/service/web\"]')");
     browser.open(&page(&house, "/service/web"));
