@@ -62,7 +62,11 @@ impl Supervisor {
         }
         if instance.spec.restart.when == RestartWhen::Never {
             let reason = format!("{}, and restart = \"never\"", instance.last_end);
-            return self.fail(id, EventKind::StartFailed, &reason, out);
+            let kind = match run.ready_since {
+                Some(_) => EventKind::Failed,
+                None => EventKind::StartFailed,
+            };
+            return self.fail(id, kind, &reason, out);
         }
         self.schedule(now, id, out);
     }

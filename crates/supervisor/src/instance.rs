@@ -74,9 +74,12 @@ pub(crate) struct Run {
     pub(crate) end: Option<End>,
     pub(crate) watchdog: Option<Duration>,
     pub(crate) watchdog_due: Option<Now>,
-    pub(crate) reloading: bool,
+    /// It reads its configuration again, and counts as ready again by then at the latest.
+    pub(crate) reloading: Option<Now>,
     /// It has said `READY=1`, perhaps before anybody waited for it.
     pub(crate) said_ready: bool,
+    /// An earlier daemon executed it, and may have heard what this one waits for.
+    pub(crate) adopted: bool,
     /// Stop and reload commands that nobody waits for any more; their answers say nothing about
     /// the present step.
     pub(crate) stale_commands: u32,
@@ -97,8 +100,9 @@ impl Run {
             down_since: None,
             end: None,
             watchdog_due: None,
-            reloading: false,
+            reloading: None,
             said_ready: false,
+            adopted: false,
             stale_commands: 0,
         }
     }
@@ -267,7 +271,7 @@ impl Instance {
                 };
                 Some(next.map_or(*deadline, |next| next.min(*deadline)))
             }
-            Stage::Running => run.watchdog_due,
+            Stage::Running => run.watchdog_due.into_iter().chain(run.reloading).min(),
             Stage::Stopping { deadline, look, .. } => {
                 Some(look.map_or(*deadline, |look| look.min(*deadline)))
             }

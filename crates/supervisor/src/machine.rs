@@ -146,7 +146,7 @@ impl Supervisor {
             (Some(run), _) => match run.stage {
                 Stage::Spawning => {}
                 Stage::Starting { .. } => self.start_due(now, id, out),
-                Stage::Running => self.watchdog_due(now, id, out),
+                Stage::Running => self.running_due(now, id, out),
                 Stage::Stopping { .. } => self.stop_due(now, id, out),
                 Stage::Cleaning(_) => self.cleaning_due(now, id, out),
             },
@@ -227,8 +227,17 @@ impl Supervisor {
                 Action::Reload => self.reload(id, out),
                 Action::Reset => self.reset(now, id, out),
                 Action::Signal(signal) => {
-                    if let Some((run, pid)) = self.run_of(id).and_then(|r| Some((r.id, r.main?))) {
+                    let run = self.run_of(id);
+                    if let Some((run, pid)) = run.and_then(|run| Some((run.id, run.main?))) {
                         out.push(Output::Signal { instance: id.clone(), run, pid, signal });
+                    } else {
+                        let why = match run {
+                            None => "it does not run",
+                            Some(_) => "its main process is not known",
+                        };
+                        let text = format!("{id} cannot be sent a signal: {why}");
+                        let kind = EventKind::Command;
+                        self.event(id, kind, Severity::Warning, text, Vec::new(), out);
                     }
                 }
             }

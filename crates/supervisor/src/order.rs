@@ -63,7 +63,10 @@ impl Supervisor {
             if counts_as_ready(instance) || instance.removed {
                 continue;
             }
+            let reloads = instance.run.as_ref().is_some_and(|run| run.reloading.is_some());
             let why = match instance.phase() {
+                Phase::Running if instance.stop_waits => format!("{id} is to be stopped"),
+                Phase::Running if reloads => format!("{id} reads its configuration again"),
                 Phase::Backoff => format!("{id} waits for its next try"),
                 phase => format!("{id} is {}", phase.as_str()),
             };
@@ -141,8 +144,9 @@ impl Supervisor {
                 // On its way down: it comes back up after that, whatever its policy says.
                 Stage::Stopping { .. } | Stage::Cleaning(_) => run.end = Some(End::Replace),
                 // A replacement that was asked for stays so.
-                Stage::Spawning => instance.stop_waits = run.end.is_some(),
-                Stage::Starting { .. } | Stage::Running => {}
+                Stage::Spawning | Stage::Starting { .. } | Stage::Running => {
+                    instance.stop_waits = run.end.is_some();
+                }
             },
         }
         self.persist(id, out);
@@ -161,6 +165,10 @@ impl Supervisor {
         self.lower(now, id, reason, out);
         let mut lowered = vec![id.service.clone()];
         while let Some(service) = lowered.pop() {
+            // As long as one of its instances is wanted, the service is.
+            if self.ids_of(&service).iter().any(|id| self.is_wanted(id)) {
+                continue;
+            }
             let reason = format!("it requires {service}, which was stopped");
             for name in self.dependants.get(&service).cloned().unwrap_or_default() {
                 if !self.specs.get(&name).is_some_and(|spec| spec.requires.contains(&service)) {
@@ -174,6 +182,10 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    fn is_wanted(&self, id: &InstanceId) -> bool {
+        self.instances.get(id).is_some_and(|it| it.wish == Wish::Up && !it.removed)
     }
 
     pub(crate) fn lower(&mut self, now: Now, id: &InstanceId, reason: &str, out: &mut Vec<Output>) {
@@ -210,11 +222,21 @@ impl Supervisor {
         if self.shutdown.is_some() {
             return;
         }
-        let alive = self.instances.get(id).is_some_and(Instance::is_alive);
         self.want_up(now, id, out);
-        if alive {
-            self.enter_stop(now, id, End::Replace, out);
+        self.ask_replacement(id);
+    }
+
+    /// It is to be started anew, once those that depend on it and are to be, too, are down: many
+    /// are replaced in the order in which they would be stopped.
+    pub(crate) fn ask_replacement(&mut self, id: &InstanceId) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let Some(run) = &mut instance.run else { return };
+        match run.stage {
+            Stage::Spawning | Stage::Starting { .. } | Stage::Running => instance.stop_waits = true,
+            Stage::Stopping { .. } | Stage::Cleaning(_) => {}
         }
+        run.end = Some(End::Replace);
+        self.dirty.insert(id.clone());
     }
 
     /// Forget that it failed, without starting it.
@@ -252,6 +274,7 @@ impl Supervisor {
                 self.shutdown == Some(ShutdownMode::StopServices)
                     || instance.wish != Wish::Up
                     || instance.removed
+                    || instance.run.as_ref().is_some_and(|run| run.end == Some(End::Replace))
             })
         })
     }

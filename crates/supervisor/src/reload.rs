@@ -1,9 +1,9 @@
 //! A new configuration, and what an earlier daemon left: both touch only what differs.
 
-use crate::instance::{Cleaning, End, Instance, Run, Stage};
+use crate::instance::{Cleaning, End, Instance, Run, Stage, StartWait};
 use crate::machine::{Supervisor, pid_value};
 use crate::start::wait_of;
-use crate::{Adopted, EventKind, Exit, Output, ServiceSpec, Severity, Wish};
+use crate::{Adopted, EventKind, Exit, Kind, Output, ServiceSpec, Severity, Wish};
 use base::{InstanceId, Now, ServiceName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -69,6 +69,7 @@ impl Supervisor {
             instance.wish = if spec.autostart { Wish::Up } else { Wish::Down };
         }
         let alive = instance.run.is_some();
+        let wanted = instance.wish == Wish::Up && self.shutdown.is_none();
         let other_process = instance
             .run
             .as_ref()
@@ -76,11 +77,14 @@ impl Supervisor {
         if !other_process && let Some(run) = &mut instance.run {
             follow(now, run, &old, &spec);
         }
-        let how = match (alive, other_process) {
+        let how = match (alive && wanted, other_process) {
             (true, true) => "it is restarted",
             (true, false) => "it goes on",
             (false, _) => "it takes effect at its next start",
         };
+        if came_back && wanted {
+            stay(instance);
+        }
         let message = format!("the configuration of {id} has changed: {how}");
         self.event(id, EventKind::Changed, Severity::Info, message, Vec::new(), out);
         if old.log != spec.log {
@@ -89,8 +93,8 @@ impl Supervisor {
         if came_back {
             self.persist(id, out);
         }
-        if alive && (other_process || came_back) && self.shutdown.is_none() {
-            self.enter_stop(now, id, End::Replace, out);
+        if wanted && other_process {
+            self.ask_replacement(id);
         }
         self.dirty.insert(id.clone());
     }
@@ -113,20 +117,30 @@ impl Supervisor {
         };
         let since = now - age;
         let spec = Arc::clone(&instance.spec);
+        // Executed, and not seen any further: its real process may still be to come.
+        let forks = matches!(spec.kind, Kind::Forking { .. }) && record.main.is_none();
+        let deadline = now + spec.start_timeout;
         let stage = match (alive, record.ready) {
             (None, _) => Stage::Cleaning(Cleaning::new(now)),
             (Some(_), true) => Stage::Running,
-            (Some(_), false) => {
-                Stage::Starting { deadline: now + spec.start_timeout, wait: wait_of(now, &spec) }
-            }
+            (Some(_), false) if forks => Stage::Starting { deadline, wait: StartWait::Fork },
+            (Some(_), false) => Stage::Starting { deadline, wait: wait_of(now, &spec) },
+        };
+        let end = match (alive, record.main) {
+            (Some(_), _) => None,
+            (None, Some(_)) => Some(End::Own),
+            // Nothing of it was running: what it waited for is no fault of its own.
+            (None, None) => Some(End::Replace),
         };
         let ready_since = (alive.is_some() && record.ready).then_some(since);
         instance.since = since;
         instance.run = Some(Run {
-            main: alive,
+            first: alive.filter(|_| forks),
+            main: alive.filter(|_| !forks),
             ready_since,
             stage,
-            end: alive.is_none().then_some(End::Own),
+            end,
+            adopted: true,
             watchdog_due: ready_since.and(spec.watchdog).map(|period| now + period),
             ..Run::new(record.run, Arc::clone(&spec), since)
         });
@@ -143,12 +157,16 @@ impl Supervisor {
                         instance.stop_waits = true;
                     }
                 } else if outdated {
-                    self.enter_stop(now, &id, End::Replace, out);
+                    self.ask_replacement(&id);
+                    // All that is alive must be known before anything is stopped in order.
+                    self.dirty.remove(&id);
                 }
                 self.go_on_starting(now, &id, out);
             }
             None => {
-                if let Some(instance) = self.instances.get_mut(&id) {
+                if let Some(instance) = self.instances.get_mut(&id)
+                    && end == Some(End::Own)
+                {
                     instance.last_exit = Some(Exit::Unknown);
                     instance.last_end = "it ended while no holdfast was there to see".into();
                 }
@@ -156,6 +174,18 @@ impl Supervisor {
             }
         }
         self.touch(&id);
+    }
+}
+
+/// What was to go, and is wanted again: it stays if its stop has not begun, else it comes back.
+fn stay(instance: &mut Instance) {
+    let Some(run) = &mut instance.run else { return };
+    match run.stage {
+        Stage::Spawning | Stage::Starting { .. } | Stage::Running => {
+            instance.stop_waits = false;
+            run.end = None;
+        }
+        Stage::Stopping { .. } | Stage::Cleaning(_) => run.end = Some(End::Replace),
     }
 }
 

@@ -12,8 +12,13 @@ use std::time::Duration;
 /// Pause between two searches for the main process of a service that forks.
 const FIND_MAIN_PAUSE: Duration = Duration::from_millis(50);
 
-/// A stretch of the deadline that a service asks for is at most this long at a time.
+/// A stretch of the deadline that a service asks for is at most this long at a time; all those of
+/// a stop together are, too.
 const EXTEND_MAX: Duration = Duration::from_hours(1);
+
+/// A watchdog that is looked at later than this says more about us than about the service: the
+/// machine slept, or it starves. The service is given its period anew (H26).
+const WATCHDOG_LATE_MAX: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// Brings an instance nearer to what is wanted of it, if it can be now.
@@ -56,7 +61,10 @@ impl Supervisor {
         let message = format!("{id} waits: {why}");
         let data = vec![("waits_for", crate::Value::Text(first.to_string()))];
         let (waited, was_stuck) = match &instance.rest {
-            Rest::Waiting { blockers: known, stuck } => (Some(*known == blockers), *stuck),
+            // Each step of what it waits for has an event of its own: only a new cause is news.
+            Rest::Waiting { blockers: known, stuck } => {
+                (Some(known.iter().map(|(id, _)| id).eq(blockers.iter().map(|(id, _)| id))), *stuck)
+            }
             Rest::Idle | Rest::Backoff(_) => (None, false),
         };
         if let Some(instance) = self.instances.get_mut(id) {
@@ -65,7 +73,7 @@ impl Supervisor {
             }
             instance.rest = Rest::Waiting { blockers, stuck };
         }
-        if waited != Some(true) {
+        if waited != Some(true) || stuck != was_stuck {
             self.event(id, EventKind::Waiting, Severity::Info, message, data, out);
         }
         if stuck != was_stuck {
@@ -240,6 +248,9 @@ impl Supervisor {
     fn start_timeout(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
         let Some(run) = self.run_of(id) else { return };
         let Stage::Starting { wait, .. } = &run.stage else { return };
+        if run.adopted && matches!(wait, StartWait::Fork | StartWait::Notify) {
+            return self.believe_ready(now, id, out);
+        }
         let why = wait_words(wait, &run.spec.ready);
         let message = format!(
             "{id} did not become ready within {}: {why}",
@@ -252,9 +263,38 @@ impl Supervisor {
         self.enter_stop(now, id, End::StartTimeout, out);
     }
 
-    pub(crate) fn watchdog_due(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
-        let Some(run) = self.run_of(id) else { return };
+    /// An adopted run has lived through its whole start time: what it waits for was most likely
+    /// told to the daemon before this one, and is not told again. To end it would be to restart a
+    /// service because holdfast died.
+    fn believe_ready(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(run) = self.run_mut(id) else { return };
+        // Of a service that forks only this process is left: it is the real one.
+        run.main = run.main.or(run.first.take());
+        let message = format!(
+            "{id} counts as ready: it is alive, and what it says once it may have said to the \
+             holdfast before this one"
+        );
+        self.event(id, EventKind::Adopted, Severity::Warning, message, Vec::new(), out);
+        self.ready(now, id, out);
+    }
+
+    pub(crate) fn running_due(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(run) = self.run_mut(id) else { return };
+        if run.reloading.take_if(|until| *until <= now).is_some() {
+            let limit = format_duration(run.spec.start_timeout);
+            let text = format!(
+                "{id} has not said READY=1 within {limit} of its reload: it counts as ready again"
+            );
+            self.event(id, EventKind::Ready, Severity::Warning, text, Vec::new(), out);
+            self.announce(&id.service);
+        }
+        let Some(run) = self.run_mut(id) else { return };
+        let Some(due) = run.watchdog_due.filter(|due| *due <= now) else { return };
         let period = run.watchdog.unwrap_or_default();
+        if WATCHDOG_LATE_MAX < now.since(due) {
+            run.watchdog_due = Some(now + period);
+            return;
+        }
         let words = format!("it did not say WATCHDOG=1 within {}", format_duration(period));
         self.watchdog_failed(now, id, &words, out);
     }
@@ -282,9 +322,10 @@ impl Supervisor {
                 let waits = matches!(run.stage, Stage::Starting { wait: StartWait::Notify, .. });
                 // A service that forks may say so before its first process has exited.
                 run.said_ready = true;
-                if std::mem::take(&mut run.reloading) {
+                if run.reloading.take().is_some() {
                     let text = format!("{id} has reloaded");
                     self.event(id, EventKind::Ready, Severity::Info, text, Vec::new(), out);
+                    self.announce(&id.service);
                 } else if waits {
                     self.ready(now, id, out);
                 }
@@ -304,7 +345,8 @@ impl Supervisor {
             }
             NotifyMessage::Reloading => {
                 // Before it is ready, the next `READY=1` is its first.
-                run.reloading = matches!(run.stage, Stage::Running);
+                let until = now + run.spec.start_timeout;
+                run.reloading = matches!(run.stage, Stage::Running).then_some(until);
                 let text = format!("{id} reads its configuration again");
                 self.event(id, EventKind::Reloading, Severity::Info, text, Vec::new(), out);
             }
@@ -322,11 +364,15 @@ impl Supervisor {
             }
             NotifyMessage::ExtendTimeout(more) => {
                 let until = now + more.min(EXTEND_MAX);
+                let down_since = run.down_since.unwrap_or(now);
                 match &mut run.stage {
-                    Stage::Starting { deadline, .. } | Stage::Stopping { deadline, .. } => {
-                        *deadline = until.max(*deadline);
+                    Stage::Starting { deadline, .. } => *deadline = until.max(*deadline),
+                    // A stop comes to its end, however often it is asked to wait.
+                    Stage::Stopping { deadline, .. } => {
+                        *deadline = until.min(down_since + EXTEND_MAX).max(*deadline);
                     }
-                    Stage::Spawning | Stage::Running | Stage::Cleaning(_) => {}
+                    Stage::Running => run.reloading = run.reloading.map(|old| until.max(old)),
+                    Stage::Spawning | Stage::Cleaning(_) => {}
                 }
             }
             NotifyMessage::WatchdogPeriod(period) => {
@@ -432,7 +478,9 @@ pub(crate) fn short(time: Duration) -> String {
 /// An instance whose run is ready, or whose work is done.
 pub(crate) fn counts_as_ready(instance: &Instance) -> bool {
     match &instance.run {
-        Some(run) => matches!(run.stage, Stage::Running),
+        Some(run) => {
+            matches!(run.stage, Stage::Running) && run.reloading.is_none() && !instance.stop_waits
+        }
         None => instance.wish == Wish::Finished,
     }
 }

@@ -169,7 +169,8 @@ impl Supervisor {
             let starting = matches!(run.stage, Stage::Starting { wait: StartWait::Fork, .. });
             match (starting, exit) {
                 (false, _) => return self.end_if_gone(now, id, out),
-                (true, Exit::Code(0)) => return self.find_main(id, out),
+                // Of a process that is not our child nobody knows the code: it may have been 0.
+                (true, Exit::Code(0) | Exit::Unknown) => return self.find_main(id, out),
                 (true, _) => {}
             }
         } else if run.main == Some(pid) {

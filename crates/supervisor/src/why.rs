@@ -76,7 +76,9 @@ impl Supervisor {
                         "{id} is to be stopped once those that depend on it are down{colon}{why}"
                     )
                 }
-                Stage::Running if run.reloading => format!("{id} reads its configuration again"),
+                Stage::Running if run.reloading.is_some() => {
+                    format!("{id} reads its configuration again")
+                }
                 Stage::Running => String::new(),
                 Stage::Stopping { step, .. } => {
                     let rungs = run.spec.stop.len();

@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, deeds};
 use crate::specs::{But, SECOND, service};
-use supervisor::{Action, Exit, Phase, Wish};
+use supervisor::{Action, Exit, NotifyMessage, Phase, RestartWhen, Wish};
 
 #[test]
 fn what_is_alive_goes_on_untouched() {
@@ -95,8 +95,85 @@ fn what_was_on_its_way_down_goes_on_going_down() {
 fn what_was_started_from_another_configuration_is_restarted() {
     let mut it = Bench::with([service("web")]);
     let lines = it.adopt_as("web", Wish::Up, true, Some(10), true);
-    assert_eq!(deeds(&lines), ["attach web, run 90, pid 10", "signal 15 to pid 10 of web"]);
-    it.begin();
+    assert_eq!(deeds(&lines), ["attach web, run 90, pid 10"]);
+    assert_eq!(deeds(&it.begin()), ["signal 15 to pid 10 of web"]);
     assert_eq!(deeds(&it.ends("web", 10, Exit::Unknown)).last(), Some(&"spawn web as run 1"));
     assert_eq!(it.after(SECOND), [""; 0]);
+}
+
+#[test]
+fn outdated_services_are_replaced_in_order_once_all_that_is_alive_is_known() {
+    let mut it = Bench::with([service("app").requires("db"), service("db")]);
+    it.adopt_as("db", Wish::Up, true, Some(10), true);
+    it.adopt_as("app", Wish::Up, true, Some(11), true);
+    assert_eq!(deeds(&it.begin()), ["signal 15 to pid 11 of app"]);
+    let lines = it.ends("app", 11, Exit::Unknown);
+    assert_eq!(deeds(&lines), ["look at app", "release app, run 91", "signal 15 to pid 10 of db"]);
+    let lines = it.ends("db", 10, Exit::Unknown);
+    assert_eq!(deeds(&lines), ["look at db", "release db, run 90", "spawn db as run 1"]);
+    assert_eq!(deeds(&it.spawned("db", 12)), ["spawn app as run 2"]);
+}
+
+#[test]
+fn what_was_only_waiting_when_the_daemon_died_has_not_failed() {
+    let app = service("app").requires("db").restarts(RestartWhen::Never);
+    let mut it = Bench::with([app, service("db")]);
+    it.adopt_recorded("app", (Wish::Up, false), None, None, false);
+    assert_eq!(it.tree("app", &[]), ["release app, run 90"]);
+    it.begin();
+    assert_eq!((it.phase("app"), it.seen("app").restarts), (Phase::Waiting, 0));
+    assert_eq!(deeds(&it.spawned("db", 10)), ["spawn app as run 2"]);
+}
+
+#[test]
+fn a_ready_that_only_the_dead_daemon_can_have_heard_costs_the_service_no_restart() {
+    let mut it = Bench::with([service("web").says_ready()]);
+    it.adopt("web", Wish::Up, false, Some(10));
+    it.begin();
+    assert_eq!(it.phase("web"), Phase::Starting);
+    assert_eq!(
+        it.after(61 * SECOND),
+        [
+            "service.adopted: web counts as ready: it is alive, and what it says once it may have \
+             said to the holdfast before this one",
+            "service.ready: web is ready after 1m",
+        ]
+    );
+    assert_eq!(it.phase("web"), Phase::Running);
+    // Its next run is held to its word.
+    it.ends("web", 10, Exit::Unknown);
+    it.spawned("web", 11);
+    let lines = it.after(61 * SECOND);
+    assert_eq!(deeds(&lines), ["signal 15 to pid 11 of web"]);
+}
+
+#[test]
+fn a_ready_that_comes_after_the_adoption_is_heard() {
+    let mut it = Bench::with([service("web").says_ready()]);
+    it.adopt("web", Wish::Up, false, Some(10));
+    it.begin();
+    it.says("web", NotifyMessage::Ready);
+    assert_eq!(it.phase("web"), Phase::Running);
+}
+
+#[test]
+fn d2_a_service_that_was_about_to_fork_when_the_daemon_died_still_may() {
+    let mut it = Bench::with([service("web").forking()]);
+    it.adopt_recorded("web", (Wish::Up, false), None, Some(10), false);
+    it.begin();
+    // Nobody's child any more: the code is not known.
+    assert_eq!(it.exited("web", 10, Exit::Unknown), ["find main of web"]);
+    it.main_found("web", Ok(20));
+    assert_eq!((it.phase("web"), it.seen("web").pid.map(|pid| pid.0)), (Phase::Running, Some(20)));
+}
+
+#[test]
+fn d2_a_service_that_had_forked_already_is_kept_by_the_process_that_is_there() {
+    let mut it = Bench::with([service("web").forking()]);
+    it.adopt_recorded("web", (Wish::Up, false), None, Some(20), false);
+    it.begin();
+    it.after(61 * SECOND);
+    assert_eq!((it.phase("web"), it.seen("web").pid.map(|pid| pid.0)), (Phase::Running, Some(20)));
+    let lines = it.ends("web", 20, Exit::Unknown);
+    assert_eq!(deeds(&lines), ["look at web", "release web, run 90", "spawn web as run 1"]);
 }

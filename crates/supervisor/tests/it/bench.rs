@@ -180,9 +180,22 @@ impl Bench {
         alive: Option<u32>,
         outdated: bool,
     ) -> Vec<String> {
+        // What is not alive any more was, as pid 9.
+        self.adopt_recorded(name, (wish, ready), Some(alive.unwrap_or(9)), alive, outdated)
+    }
+
+    /// As it was recorded: `main` may not have been known yet.
+    pub(crate) fn adopt_recorded(
+        &mut self,
+        name: &str,
+        (wish, ready): (Wish, bool),
+        main: Option<u32>,
+        alive: Option<u32>,
+        outdated: bool,
+    ) -> Vec<String> {
         let run = RunId(90 + self.runs.len() as u64);
         self.runs.insert(name.to_owned(), run);
-        let record = RunRecord { run, main: alive.map(Pid), ready, wish, restarts: 0 };
+        let record = RunRecord { run, main: main.map(Pid), ready, wish, restarts: 0 };
         let age = Duration::from_millis(400);
         let alive = alive.map(Pid);
         self.give(Input::Adopt(Adopted { instance: id(name), record, alive, age, outdated }))

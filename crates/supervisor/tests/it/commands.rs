@@ -77,3 +77,31 @@ fn who_does_not_exist_is_not_asked() {
     let (targets, by) = (vec![id("wbe"), id("web:3")], "ada".to_owned());
     assert_eq!(it.give(Input::Command { targets, action: Action::Stop, by }), [""; 0]);
 }
+
+#[test]
+fn many_are_restarted_in_order_down_and_up() {
+    let mut it = Bench::all_running([service("db"), service("web").requires("db")]);
+    let targets = vec![id("db"), id("web")];
+    let by = "ada".to_owned();
+    let lines = it.give(Input::Command { targets, action: Action::Restart, by });
+    assert_eq!(deeds(&lines), ["signal 15 to pid 11 of web"]);
+    assert_eq!(it.because("db")[0], "db is to be stopped once those that depend on it are down");
+    let lines = it.ends("web", 11, Exit::Signal(15));
+    assert_eq!(deeds(&lines), ["look at web", "release web, run 2", "signal 15 to pid 10 of db"]);
+    let lines = it.ends("db", 10, Exit::Signal(15));
+    assert_eq!(deeds(&lines), ["look at db", "release db, run 1", "spawn db as run 3"]);
+    assert_eq!(deeds(&it.spawned("db", 12)), ["spawn web as run 4"]);
+}
+
+#[test]
+fn a_signal_that_cannot_be_sent_is_not_swallowed() {
+    let mut it = Bench::of([service("web").forking()]);
+    it.spawned("web", 10);
+    let why = "service.command: web cannot be sent a signal: its main process is not known";
+    assert_eq!(it.ask(Action::Signal(1), "web"), [why]);
+    it.ask(Action::Stop, "web");
+    it.exited("web", 10, Exit::Signal(15));
+    it.tree("web", &[]);
+    let why = "service.command: web cannot be sent a signal: it does not run";
+    assert_eq!(it.ask(Action::Signal(1), "web"), [why]);
+}

@@ -144,3 +144,12 @@ fn a_one_shot_that_always_restarts_is_still_done_when_it_has_ended_well() {
     assert_eq!(it.phase("job"), Phase::Finished);
     assert_eq!(deeds(&it.ask(Action::Start, "job")), ["spawn job as run 2"], "once more");
 }
+
+#[test]
+fn the_end_of_what_ran_well_is_no_failed_start() {
+    let mut it = Bench::running(service("web").restarts(RestartWhen::Never));
+    it.exited("web", 10, Exit::Code(3));
+    let last = it.tree("web", &[]);
+    let why = "web is given up: it exited with code 3 after less than 1ms, and restart = \"never\"";
+    assert_eq!(last.last(), Some(&format!("service.failed: {why}")));
+}

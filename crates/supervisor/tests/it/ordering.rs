@@ -1,7 +1,7 @@
 //! Who waits for whom, up and down (G13).
 
 use crate::bench::{Bench, deeds};
-use crate::specs::{But, service};
+use crate::specs::{But, SECOND, service};
 use supervisor::{Action, Exit, NotifyMessage, Phase};
 
 #[test]
@@ -161,4 +161,45 @@ fn a_chain_of_ten_thousand_is_stopped_without_a_deep_stack() {
     let lines = it.ask(Action::Stop, &name(0));
     assert_eq!(deeds(&lines), ["signal 15 to pid 10009 of s09999"]);
     assert_eq!(it.because(&name(0)).len(), 32, "the chain that is shown is bounded");
+}
+
+#[test]
+fn as_long_as_one_instance_is_wanted_those_that_require_the_service_run() {
+    let mut it = Bench::all_running([service("db").times(2), service("web").requires("db")]);
+    let lines = it.ask(Action::Stop, "db:0");
+    assert_eq!(deeds(&lines), ["signal 15 to pid 10 of db:0"]);
+    let lines = it.ask(Action::Stop, "db:1");
+    assert_eq!(deeds(&lines), ["signal 15 to pid 12 of web"], "the last one takes them along");
+}
+
+#[test]
+fn what_reads_its_configuration_again_is_not_ready_for_others_meanwhile() {
+    let mut it = Bench::all_running([service("db"), service("web").requires("db")]);
+    it.says("db", NotifyMessage::Reloading);
+    let lines = it.ends("web", 11, Exit::Code(1));
+    assert_eq!(deeds(&lines), ["look at web", "release web, run 2"]);
+    assert_eq!(
+        it.because("web")[0],
+        "web waits: it requires db, and db reads its configuration again"
+    );
+    assert_eq!(deeds(&it.says("db", NotifyMessage::Ready)), ["spawn web as run 3"]);
+}
+
+#[test]
+fn a_reload_that_is_never_said_to_be_over_holds_nobody_up_for_ever() {
+    let mut it = Bench::all_running([service("db"), service("web").requires("db")]);
+    it.says("db", NotifyMessage::Reloading);
+    it.ends("web", 11, Exit::Code(1));
+    assert_eq!(deeds(&it.after(59 * SECOND)), [""; 0]);
+    assert_eq!(deeds(&it.after(SECOND)), ["spawn web as run 3"]);
+    assert_eq!(it.core.next_wake(), None);
+}
+
+#[test]
+fn those_that_wait_are_not_told_of_each_step_of_what_they_wait_for() {
+    let mut it = Bench::of([service("db").says_ready(), service("web").requires("db")]);
+    it.spawned("db", 10);
+    let lines = it.ends("db", 10, Exit::Code(1));
+    assert!(!lines.iter().any(|line| line.starts_with("service.waiting")), "{lines:?}");
+    assert_eq!(it.because("web")[0], "web waits: it requires db, and db is starting");
 }

@@ -187,3 +187,38 @@ fn a_watchdog_may_be_relaxed_or_taken_away_at_once_but_not_tightened() {
     it.configure([service("web")]);
     assert_eq!(it.after(600 * SECOND), [""; 0]);
 }
+
+#[test]
+fn many_that_have_changed_are_replaced_in_order() {
+    let mut it = Bench::all_running([service("db"), service("web").requires("db")]);
+    let lines =
+        it.configure([service("db").runs("/bin/x"), service("web").requires("db").runs("/bin/y")]);
+    assert_eq!(deeds(&lines), ["signal 15 to pid 11 of web"]);
+    let lines = it.ends("web", 11, Exit::Signal(15));
+    assert_eq!(deeds(&lines), ["look at web", "release web, run 2", "signal 15 to pid 10 of db"]);
+}
+
+#[test]
+fn what_is_to_be_stopped_is_not_restarted_because_it_changes_meanwhile() {
+    let mut it = Bench::all_running([service("db"), service("web").requires("db")]);
+    it.ask(Action::Stop, "db");
+    assert_eq!(
+        it.configure([service("db").runs("/bin/x"), service("web").requires("db")]),
+        ["service.changed: the configuration of db has changed: it takes effect at its next start"]
+    );
+    let lines = it.ends("web", 11, Exit::Signal(15));
+    assert_eq!(deeds(&lines), ["look at web", "release web, run 2", "signal 15 to pid 10 of db"]);
+    it.ends("db", 10, Exit::Signal(15));
+    assert_eq!(it.phase("db"), Phase::Stopped);
+}
+
+#[test]
+fn what_comes_back_before_its_stop_has_begun_goes_on() {
+    let specs = || [service("db"), service("web").after("db")];
+    let mut it = Bench::all_running(specs());
+    assert_eq!(deeds(&it.configure([])), ["signal 15 to pid 11 of web"]);
+    assert_eq!(deeds(&it.configure(specs())), [""; 0]);
+    assert_eq!(it.phase("db"), Phase::Running);
+    let lines = it.ends("web", 11, Exit::Signal(15));
+    assert_eq!(deeds(&lines), ["look at web", "release web, run 2", "spawn web as run 3"]);
+}

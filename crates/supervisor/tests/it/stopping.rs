@@ -181,3 +181,15 @@ fn a_stop_during_the_pause_before_a_restart_is_done_at_once() {
     );
     assert_eq!(it.core.next_wake(), None);
 }
+
+#[test]
+fn h18_a_stop_ends_however_often_the_service_asks_for_more_time() {
+    let mut it = Bench::running(service("web"));
+    it.ask(Action::Stop, "web");
+    let mut lines = Vec::new();
+    for _ in 0..4 {
+        it.says("web", NotifyMessage::ExtendTimeout(3600 * SECOND));
+        lines.extend(it.after(1000 * SECOND));
+    }
+    assert_eq!(deeds(&lines).first(), Some(&"kill all of web"));
+}

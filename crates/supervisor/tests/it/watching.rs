@@ -91,3 +91,13 @@ fn what_it_says_of_itself_is_shown_until_its_end() {
     it.ends("web", 10, Exit::Code(1));
     assert_eq!(it.seen("web").status_text, "");
 }
+
+#[test]
+fn h26_a_watchdog_that_is_looked_at_too_late_blames_nobody() {
+    let mut it = Bench::running(service("web").watchdog(10 * SECOND));
+    // The machine slept.
+    it.now = it.now + 3600 * SECOND;
+    assert_eq!(it.after_ms(9_999), [""; 0]);
+    let lines = it.after_ms(1);
+    assert_eq!(deeds(&lines), ["signal 15 to pid 10 of web"], "and now it had its time");
+}
