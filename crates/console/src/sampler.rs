@@ -252,21 +252,32 @@ mod tests {
     #[test]
     fn a_group_is_measured_whole_and_without_one_the_main_process() {
         let dir = tempfile::TempDir::new().unwrap();
-        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
-        let me = std::process::id();
+        let sleeper = || std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let mut children = [sleeper(), sleeper()];
+        let [one, other] = [children[0].id(), children[1].id()];
+        // Asleep, they do not grow any more.
+        let asleep =
+            |pid| sys::proc_fs::stat(pid).is_ok_and(|s| s.comm == "sleep" && s.state == 'S');
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while !(asleep(one) && asleep(other)) {
+            assert!(std::time::Instant::now() < deadline, "they do not fall asleep");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
         // A process that is gone by the time it is looked at is left out.
-        let members = format!("{me}\n{}\n4194304\n", child.id());
+        let members = format!("{one}\n{other}\n4194304\n");
         std::fs::write(dir.path().join("cgroup.procs"), members).unwrap();
         let group = Some(dir.path().display().to_string());
         let book = SampleBook::new();
         let mut sampler = Sampler::new(book.clone());
         sampler.round(&snapshot(vec![
-            instance("whole", Some(me), group),
-            instance("main", Some(me), None),
+            instance("whole", Some(one), group),
+            instance("main", Some(one), None),
             instance("down", None, None),
         ]));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        for child in &mut children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
         let rings = book.lock();
         let processes = |name: &str| rings[name].samples[0].processes;
         assert_eq!((processes("whole"), processes("main")), (2, 1));
