@@ -5,7 +5,7 @@
 //! Invariants: two runs on one commit with one toolchain make the same bytes; no path of the
 //! building machine is in them; nothing is written outside the target folder.
 //! Source: Debian Policy 4.6, chapters 5 (control), 6 (maintainer scripts), 10 (files);
-//! dpkg-deb(1), "SOURCE_DATE_EPOCH"; https://reproducible-builds.org/docs/source-date-epoch.
+//! dpkg-deb(1), "SOURCE_DATE_EPOCH"; <https://reproducible-builds.org/docs/source-date-epoch>.
 
 use crate::report::{say, title};
 use crate::tidy::metadata::Metadata;
