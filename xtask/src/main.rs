@@ -12,6 +12,7 @@ mod report;
 mod test_run;
 mod tidy;
 mod tool;
+mod wheels;
 
 use report::say;
 use std::process::ExitCode;

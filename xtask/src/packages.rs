@@ -40,6 +40,10 @@ const PEERS: &[Peer] = &[
     peer("socat", "socat"),
     peer("jq", "jq"),
     peer("procps", "ps"),
+    peer("haproxy", "haproxy"),
+    peer("wrk", "wrk"),
+    peer("elfutils", "eu-stack"),
+    peer("gdb", "gdb"),
 ];
 
 /// Set to anything to keep [`ensure`] from installing.

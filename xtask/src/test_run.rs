@@ -5,7 +5,7 @@
 //! the same tests.
 
 use crate::report::{say, seconds, title};
-use crate::{packages, tool};
+use crate::{packages, tool, wheels};
 use anyhow::Result;
 use std::time::Instant;
 
@@ -13,8 +13,10 @@ use std::time::Instant;
 pub(crate) fn run(filter: &[&str]) -> Result<()> {
     let begun = Instant::now();
     packages::ensure()?;
+    let python = wheels::ensure()?;
     // With every peer here, a test that skips itself for want of one has a fault.
-    let peers = if packages::all_are_here() { "require" } else { "" };
+    let peers = if packages::all_are_here() && python.is_some() { "require" } else { "" };
+    let python = python.unwrap_or_default();
     let runner = if tool::find("cargo-nextest").is_some() { "cargo nextest" } else { "cargo test" };
     title(runner);
     let outcome = if runner == "cargo nextest" {
@@ -23,14 +25,16 @@ pub(crate) fn run(filter: &[&str]) -> Result<()> {
                 .args(["nextest", "run", "--workspace", "--locked"])
                 .args(["--no-fail-fast", "--no-tests", "warn"])
                 .args(filter)
-                .env("HOLDFAST_PEERS", peers),
+                .env("HOLDFAST_PEERS", peers)
+                .env(wheels::VARIABLE, &python),
         )
     } else {
         tool::run(
             tool::cargo()
                 .args(["test", "--workspace", "--locked", "--no-fail-fast", "--all-targets"])
                 .args(filter)
-                .env("HOLDFAST_PEERS", peers),
+                .env("HOLDFAST_PEERS", peers)
+                .env(wheels::VARIABLE, &python),
         )
     };
     // A filter asks for something in particular; the examples in documentation have no names.

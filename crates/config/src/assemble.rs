@@ -78,7 +78,9 @@ pub(crate) fn assemble(
     }
     let services = drafts.into_iter();
     let services = services.map(|draft| (draft.spec.name.clone(), Arc::new(draft.spec))).collect();
-    let config = Config { daemon, console, api, journal, services };
+    let health = crate::settings::HealthSettings::default();
+    let (mail, supervisord) = (None, None);
+    let config = Config { daemon, console, api, journal, health, mail, supervisord, services };
     let diagnostics = faults.into_diagnostics();
     ((!diagnostics.has_errors()).then_some(config), diagnostics)
 }

@@ -39,7 +39,7 @@ pub use difference::{Difference, ServiceChange, difference};
 pub use load::{Loaded, default_path, defaults, load, parse};
 pub use read::{FILE_BYTES_MAX, FILES_MAX, TOTAL_BYTES_MAX};
 pub use settings::{
-    ApiSettings, Config, ConsoleSettings, DaemonSettings, JournalSettings, Principal, TcpApi,
-    TlsFiles, Token,
+    ApiSettings, Config, ConsoleSettings, DaemonSettings, HealthSettings, JournalSettings,
+    MailSecurity, MailSettings, Principal, SupervisordSettings, TcpApi, TlsFiles, Token,
 };
 pub use show::show;

@@ -20,6 +20,12 @@ pub struct Config {
     pub api: ApiSettings,
     /// `[journal]`.
     pub journal: JournalSettings,
+    /// `[health]`.
+    pub health: HealthSettings,
+    /// `[mail]`; `None` = no mail is sent.
+    pub mail: Option<MailSettings>,
+    /// `[supervisord]`; `None` = supervisord's interface is not served.
+    pub supervisord: Option<SupervisordSettings>,
     /// `[service.NAME]`.
     pub services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
 }
@@ -110,4 +116,69 @@ pub struct JournalSettings {
     pub age_max: Duration,
     /// The oldest events go when the database is larger. Default 512 MiB.
     pub size_max: ByteSize,
+}
+
+/// `[health]`: verdicts for balancers, from outside the services (H13, H14, H29). Nothing can be
+/// changed through them, and whoever may connect may ask.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HealthSettings {
+    /// `GET /health/SERVICE` and nothing else is answered here; `None` = only by the console and
+    /// the API. Default: none.
+    pub http: Option<SocketAddr>,
+    /// HAProxy's agent-check protocol; the balancer sends the service's or instance's name and a
+    /// line end (`agent-send`). Default: none.
+    pub agent: Option<SocketAddr>,
+}
+
+/// `[mail]`: who is told, and by which server (H9).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MailSettings {
+    /// Whom; at least one.
+    pub to: Vec<String>,
+    /// From whom. Default `holdfast@<node>`.
+    pub from: String,
+    /// Host name or address of the server.
+    pub host: String,
+    /// Default: 465 with `tls`, 587 with `starttls`, else 25.
+    pub port: u16,
+    /// Default `starttls`, unless the server is on loopback.
+    pub security: MailSecurity,
+    /// PEM certificates that are trusted; `None` = the machine's own
+    /// (`/etc/ssl/certs/ca-certificates.crt`).
+    pub ca: Option<PathBuf>,
+    /// User name for AUTH; `None` = no authentication.
+    pub user: Option<String>,
+    /// File that holds the password, readable by holdfast alone.
+    pub password_file: Option<PathBuf>,
+    /// The least severity that is mailed besides restarts. Default error.
+    pub severity: supervisor::Severity,
+    /// What happens within this time after a mail is collected into one digest. Default 1 min.
+    pub digest: Duration,
+    /// Undelivered mails that are kept; beyond it they are merged into one digest, so that nothing
+    /// is lost. Default 1,000.
+    pub queue_max: u32,
+}
+
+/// How the way to the mail server is protected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MailSecurity {
+    /// Not at all: only towards loopback.
+    None,
+    /// STARTTLS, required (RFC 3207).
+    StartTls,
+    /// TLS from the first byte (RFC 8314).
+    Tls,
+}
+
+/// `[supervisord]`: the XML-RPC interface for unmodified clients of supervisord.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SupervisordSettings {
+    /// Path of a Unix socket, reachable by its file mode; `None` = none.
+    pub unix: Option<(PathBuf, u32)>,
+    /// A TCP listener, loopback unless a user is set; `None` = none.
+    pub tcp: Option<SocketAddr>,
+    /// User name and password (SHA-256, as `[[api.token]]`) of HTTP basic authentication.
+    pub login: Option<(String, [u8; 32])>,
+    /// What `supervisorctl` sees as this supervisor's identifier. Default `supervisor`.
+    pub identifier: String,
 }

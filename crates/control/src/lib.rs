@@ -18,4 +18,7 @@ pub use record::{RECORD_BYTES_MAX, RecordError, decode_record, encode_record};
 pub use request::{
     Caller, Envelope, ErrorCode, Fault, PROTOCOL_VERSION, Reply, Request, Role, ServiceAction,
 };
-pub use view::{DutyView, InstanceView, Notice, ServiceView, Snapshot, WhyLink, WhyView};
+pub use view::{
+    DependencyView, DutyView, HealthView, InstanceView, Notice, QuarantineView, ReplacingView,
+    ServiceView, Snapshot, VerdictView, WhyLink, WhyView, WorkaroundView,
+};

@@ -102,6 +102,116 @@ pub struct InstanceView {
     pub cgroup: Option<String>,
     /// Its log file.
     pub log: String,
+    /// What detectors and balancers make of it.
+    #[serde(default)]
+    pub health: HealthView,
+}
+
+/// The health of one instance, and what is done about it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct HealthView {
+    /// `up`, `starting`, `draining`, `sick`, `dependency_down`, `stopped`, `down`.
+    pub state: String,
+    /// HTTP status that balancers get.
+    pub status: u16,
+    /// Words that HAProxy's agent check gets.
+    pub agent: String,
+    /// Effective mode: `off`, `observe`, `enforce`.
+    pub mode: String,
+    /// Who set it: `configuration`, `environment`, or an operator.
+    pub mode_by: String,
+    /// What each detector says now.
+    pub verdicts: Vec<VerdictView>,
+    /// What it depends on.
+    pub dependencies: Vec<DependencyView>,
+    /// It has been replaced for a sickness, or would have been: a workaround is in force (H28).
+    pub workaround: Option<WorkaroundView>,
+    /// A replacement that is under way.
+    pub replacing: Option<ReplacingView>,
+    /// Sick runs that are kept for inspection.
+    pub quarantined: Vec<QuarantineView>,
+    /// Why nothing is done although it is sick: the host starves, a dependency is down, another
+    /// instance is being replaced.
+    pub suppressed: Option<String>,
+}
+
+/// What one detector says.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct VerdictView {
+    /// Its name in the configuration.
+    pub detector: String,
+    /// Its kind: `http`, `memory`, `backlog`, ….
+    pub kind: String,
+    /// Its effective mode.
+    pub mode: String,
+    /// `well`, `sick`, `cannot_tell`.
+    pub state: String,
+    /// One sentence with the numbers, the window and the threshold.
+    pub message: String,
+    /// In this state since, microseconds since the epoch.
+    pub since_us: i64,
+    /// The numbers by name.
+    pub measured: std::collections::BTreeMap<String, f64>,
+    /// Predicted time to exhaustion, milliseconds.
+    pub exhausted_in_ms: Option<u64>,
+}
+
+/// Something that a service depends on.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct DependencyView {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `up`, `slow`, `down`, `cannot_tell`.
+    pub state: String,
+    /// One sentence.
+    pub message: String,
+}
+
+/// A workaround is in force.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct WorkaroundView {
+    /// Since the first replacement, microseconds since the epoch.
+    pub since_us: i64,
+    /// Replacements for a sickness.
+    pub saves: u64,
+    /// Replacements that would have been made, had the mode been `enforce`.
+    pub would_have: u64,
+    /// The last of either, microseconds since the epoch.
+    pub last_us: i64,
+    /// Its cause, one sentence.
+    pub last_cause: String,
+    /// The evidence bundle of the last one.
+    pub evidence: Option<String>,
+}
+
+/// A replacement under way.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ReplacingView {
+    /// `evidence`, `remedy`, `drain`, `successor`, `warm_up`, `stop`.
+    pub step: String,
+    /// Why, one sentence.
+    pub cause: String,
+    /// Since, microseconds since the epoch.
+    pub since_us: i64,
+    /// Milliseconds until the step ends at the latest.
+    pub bound_ms: Option<u64>,
+}
+
+/// A sick run that is kept.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct QuarantineView {
+    /// The run.
+    pub run: u64,
+    /// Its main process.
+    pub pid: Option<u32>,
+    /// Killed then, microseconds since the epoch.
+    pub until_us: i64,
 }
 
 /// One of our own helper processes.

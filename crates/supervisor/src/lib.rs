@@ -11,6 +11,9 @@
 
 mod io;
 mod spec;
+mod tolerance;
+
+pub mod watch;
 
 mod instance;
 mod machine;
@@ -28,3 +31,4 @@ pub use io::*;
 pub use machine::Supervisor;
 pub use notify::{STATUS_CHARS_MAX, parse_notify};
 pub use spec::*;
+pub use tolerance::*;

@@ -3,6 +3,7 @@
 //! `config` builds these from TOML; the core decides by them; the driver starts processes by them.
 //! Two specs that differ only outside [`ProcessSpec`] need no restart when one replaces the other.
 
+use crate::{Dependency, ListenerSpec, Tolerance};
 use base::{Backoff, ByteSize, InstanceId, ServiceName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -44,6 +45,12 @@ pub struct ServiceSpec {
     pub watchdog: Option<Duration>,
     /// Where its output goes.
     pub log: LogPolicy,
+    /// How its sickness is recognised, and what is done about it.
+    pub tolerance: Tolerance,
+    /// What it depends on, by name.
+    pub depends: BTreeMap<String, Dependency>,
+    /// It is an event listener of supervisord's kind; `None` = an ordinary service.
+    pub listener: Option<ListenerSpec>,
 }
 
 /// What the main process of a service does.

@@ -24,9 +24,9 @@ use crate::table::{Node, Table};
 use crate::template::Port;
 use crate::value::{absolute_path, boolean, duration, integer, line, list, text, unknown_value};
 use base::ServiceName;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use supervisor::{Kind, ServiceSpec};
+use supervisor::{Kind, ServiceSpec, Tolerance};
 
 /// Instances of one service.
 pub(crate) const INSTANCES_MAX: u16 = 1_000;
@@ -142,6 +142,9 @@ pub(crate) fn read_service(
         restart,
         watchdog,
         log,
+        tolerance: Tolerance::default(),
+        depends: BTreeMap::new(),
+        listener: None,
     };
     table.finish(faults);
     if !table.is_partial {

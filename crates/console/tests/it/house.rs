@@ -102,6 +102,9 @@ fn config(dir: &TempDir, api: ApiSettings, web: SocketAddr) -> Config {
             age_max: Duration::from_hours(24),
             size_max: base::ByteSize::mib(64),
         },
+        health: config::HealthSettings::default(),
+        mail: None,
+        supervisord: None,
         services: BTreeMap::new(),
     }
 }

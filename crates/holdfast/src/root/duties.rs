@@ -95,6 +95,9 @@ impl Duties {
             },
             watchdog: None,
             log: log_policy(),
+            tolerance: supervisor::Tolerance::default(),
+            depends: BTreeMap::new(),
+            listener: None,
         })
     }
 

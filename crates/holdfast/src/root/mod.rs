@@ -13,6 +13,7 @@ mod duty;
 mod early;
 mod events;
 mod hands;
+mod health;
 mod launch;
 mod oom;
 mod outputs;

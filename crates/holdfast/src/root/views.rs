@@ -82,6 +82,7 @@ impl Driver {
             log: spec.map_or_else(String::new, |spec| {
                 self.log_path(&seen.instance, spec).to_string_lossy().into_owned()
             }),
+            health: super::health::view(seen, spec),
         }
     }
 

@@ -49,6 +49,9 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
             compress: false,
             split_stderr: false,
         },
+        tolerance: supervisor::Tolerance::default(),
+        depends: BTreeMap::new(),
+        listener: None,
     }
 }
 
