@@ -36,6 +36,13 @@ pub enum Request {
         /// Services or instances; `*` = all.
         targets: Vec<String>,
     },
+    /// Set how much is done about a sick service, until somebody sets it otherwise (H1, H12).
+    Mode {
+        /// Services or instances; `*` = all.
+        targets: Vec<String>,
+        /// `off`, `observe` or `enforce`; `None` = as the configuration says.
+        mode: Option<String>,
+    },
     /// Read the configuration again.
     Reload,
     /// The effective configuration, as TOML.
@@ -112,6 +119,7 @@ impl Request {
         match self {
             Self::Ping | Self::Status | Self::Why { .. } | Self::Subscribe => Role::Read,
             Self::Service { .. }
+            | Self::Mode { .. }
             | Self::Reload
             | Self::ConfigShow
             | Self::Stop { .. }

@@ -26,6 +26,9 @@ impl Driver {
             Request::Status => Reply::Status { snapshot: Box::new(self.snapshot()) },
             Request::Why { subject } => return self.answer_why(&subject, answer),
             Request::Service { action, targets } => self.service(&caller, action, &targets),
+            Request::Mode { .. } => {
+                fault(ErrorCode::Unsupported, "the mode can't be changed at run time yet", "")
+            }
             Request::Reload => return self.reload(&caller.name, Some(answer)),
             Request::ConfigShow => Reply::Config { toml: config::show(&self.config) },
             Request::Stop { keep_services } => self.stop(&caller, keep_services),
