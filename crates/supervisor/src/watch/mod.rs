@@ -4,6 +4,8 @@
 //! duty), where looking can't hold up the restart of a service that died. What is done about a
 //! verdict is decided by the supervisor alone.
 
+mod io;
 mod sample;
 
+pub use io::*;
 pub use sample::*;

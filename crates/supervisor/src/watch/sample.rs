@@ -63,6 +63,28 @@ pub struct SocketSample {
     pub bytes_acked: u64,
     /// Bytes received, over the same.
     pub bytes_received: u64,
+    /// How long the connection that has waited longest has waited to be accepted; zero if none
+    /// waits, `None` where the kernel does not tell. For TCP: a connection to a listening port
+    /// without an inode was accepted by nobody yet, and has never sent anything, so that
+    /// `tcpi_last_data_sent` is its age. One that its client has closed meanwhile (CLOSE_WAIT)
+    /// counts too.
+    pub queue_waiting: Option<Duration>,
+    /// Connections that were accepted and wait for an answer; `None` where the kernel does not
+    /// tell.
+    pub unanswered: Option<Unanswered>,
+}
+
+/// Accepted connections whose peer waits for an answer: it has spoken since the program last sent
+/// something (`tcpi_last_data_recv` is less than `tcpi_last_data_sent`), or nothing was ever
+/// acknowledged on it. One that the peer has closed meanwhile (CLOSE_WAIT) counts too; an idle
+/// keep-alive connection does not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Unanswered {
+    /// How many.
+    pub connections: u32,
+    /// How long the one that waits longest waits: the largest `tcpi_last_data_recv` of them; zero
+    /// if there is none.
+    pub longest: Duration,
 }
 
 /// One look at the machine.
