@@ -1,6 +1,6 @@
 //! Where things lie in a state directory and in a run directory. Every path is made here.
 
-use base::InstanceId;
+use base::{InstanceId, RunId};
 use std::path::{Path, PathBuf};
 
 /// The two directories of one daemon.
@@ -43,14 +43,14 @@ impl Paths {
         self.state.join("events")
     }
 
-    /// Run records, one file an instance.
+    /// Run records: one file for each instance, and one more for each further run of it alive.
     pub(crate) fn records(&self) -> PathBuf {
         self.state.join("runs")
     }
 
-    /// One instance's run record.
-    pub(crate) fn record(&self, instance: &InstanceId) -> PathBuf {
-        self.records().join(format!("{instance}.json"))
+    /// The record of one run.
+    pub(crate) fn record(&self, instance: &InstanceId, run: RunId) -> PathBuf {
+        self.records().join(format!("{instance}.{run}.json"))
     }
 
     /// The named pipes of the services' output.
@@ -78,9 +78,10 @@ impl Paths {
         self.run.join("notify")
     }
 
-    /// One instance's socket for sd_notify messages.
-    pub(crate) fn notify_socket(&self, instance: &InstanceId) -> PathBuf {
-        self.notify_dir().join(format!("{instance}.sock"))
+    /// One run's socket for sd_notify messages. Its number alone, which is never used again: a
+    /// socket's path has at most 107 bytes (unix(7)).
+    pub(crate) fn notify_socket(&self, run: RunId) -> PathBuf {
+        self.notify_dir().join(format!("{run}.sock"))
     }
 }
 

@@ -4,11 +4,13 @@
 //! carries the token of the run in its environment: never by pid alone. A record of another boot
 //! is ignored (G7).
 
-use super::driver::{Driver, Run};
+use super::driver::Driver;
 use super::hands::{Job, Realm, RunKey, TreeWork};
 use super::records::{self, StoredRecord};
+use super::runs::{Run, group_name, run_of_group};
 use base::{InstanceId, Now, RunId};
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -28,8 +30,11 @@ type Tokens = BTreeMap<(InstanceId, RunId), Vec<u32>>;
 
 /// What is left of earlier daemons.
 pub(crate) struct Remains {
-    records: Vec<StoredRecord>,
+    /// By instance, and the youngest run of each first.
+    records: Vec<(InstanceId, StoredRecord)>,
     tokens: Tokens,
+    /// Notify sockets by the number of their run.
+    sockets: Vec<RunId>,
 }
 
 impl Remains {
@@ -41,7 +46,7 @@ impl Remains {
     ) -> (Self, Vec<String>) {
         let (records, mut complaints) = records::read_all(&paths.records());
         let (records, stale): (Vec<_>, Vec<_>) =
-            records.into_iter().partition(|record| record.boot_id == boot_id);
+            records.into_iter().partition(|(_, record)| record.boot_id == boot_id);
         if !stale.is_empty() {
             complaints.push(format!(
                 "{} run records are of an earlier boot of this machine and say nothing about now: \
@@ -49,11 +54,19 @@ impl Remains {
                 stale.len()
             ));
         }
-        for record in stale {
-            if let Ok(instance) = record.instance.parse() {
-                let _ = records::remove(&paths.record(&instance));
-            }
+        for (path, _) in stale {
+            let _ = records::remove(&path);
         }
+        let mut named = Vec::new();
+        for (path, record) in records {
+            let Ok(instance) = record.instance.parse::<InstanceId>() else { continue };
+            let proper = paths.record(&instance, record.run());
+            if path != proper && std::fs::rename(&path, &proper).is_err() {
+                complaints.push(format!("the run record {} has a wrong name", path.display()));
+            }
+            named.push((instance, record));
+        }
+        named.sort_by_key(|(instance, record)| (instance.clone(), Reverse(record.run())));
         let prefix = format!("{state_id}/");
         let mut tokens = Tokens::new();
         for (pid, token) in sys::tree::find_by_token_prefix(&prefix) {
@@ -63,12 +76,18 @@ impl Remains {
                 tokens.entry((instance, RunId(run))).or_default().push(pid);
             }
         }
-        (Self { records, tokens }, complaints)
+        let sockets = std::fs::read_dir(paths.notify_dir()).into_iter().flatten().flatten();
+        let sockets = sockets.filter_map(|entry| {
+            let run = entry.file_name().to_str()?.strip_suffix(".sock")?.parse().ok()?;
+            Some(RunId(run))
+        });
+        let sockets = sockets.collect();
+        (Self { records: named, tokens, sockets }, complaints)
     }
 
     /// The highest run number ever used here.
     pub(crate) fn last_run(&self) -> u64 {
-        let recorded = self.records.iter().map(|record| record.to_core().run.0);
+        let recorded = self.records.iter().map(|(_, record)| record.run().0);
         recorded.chain(self.tokens.keys().map(|(_, run)| run.0)).max().unwrap_or(0)
     }
 }
@@ -77,30 +96,29 @@ impl Driver {
     /// Tells the core of everything that an earlier daemon left, and cleans up what belongs to
     /// nobody any more. Returns how many runs go on.
     pub(crate) fn adopt(&mut self, remains: Remains) -> usize {
-        let Remains { records, mut tokens } = remains;
+        let Remains { records, mut tokens, sockets } = remains;
+        let groups = self.cgroups.list();
         let mut adopted = 0;
-        for record in records {
-            let Ok(instance) = record.instance.parse::<InstanceId>() else { continue };
-            let core = record.to_core();
-            let marked = tokens.remove(&(instance.clone(), core.run)).unwrap_or_default();
+        for (instance, record) in records {
+            let run = record.run();
+            let marked = tokens.remove(&(instance.clone(), run)).unwrap_or_default();
+            if self.recorded.contains_key(&instance) {
+                self.leave(&instance, run, marked, "a younger run of it is the present one");
+                continue;
+            }
             let spec = self.config.services.get(&instance.service).cloned();
             match spec.filter(|spec| spec.instance_ids().any(|known| known == instance)) {
                 Some(spec) => {
+                    self.recorded.insert(instance.clone(), run);
                     adopted += usize::from(self.adopt_one(instance, &spec, &record, &marked));
                 }
-                None => {
-                    let record_path = self.paths.record(&instance);
-                    let why = "it is no longer in the configuration";
-                    self.clean_up(&instance, core.run, marked, why);
-                    let group = self.cgroups.open(&instance.to_string());
-                    let job = Job::Forget { record: record_path, group };
-                    self.hands.give(&instance, job);
-                }
+                None => self.leave(&instance, run, marked, "it is no longer in the configuration"),
             }
         }
         for ((instance, run), pids) in tokens {
             self.clean_up(&instance, run, pids, "no record names its run");
         }
+        self.sweep(&groups, &sockets);
         adopted
     }
 
@@ -113,17 +131,9 @@ impl Driver {
     ) -> bool {
         let core = record.to_core();
         let main = verified_main(record).or_else(|| eldest(record, marked));
-        let name = instance.to_string();
-        // The group lies where the daemon was that made it, which need not be where this one is.
-        let group = match &main {
-            Some((pid, _)) => self.cgroups.open_of_process(&name, *pid),
-            None => None,
-        };
-        let tree = Tree {
-            group: group.or_else(|| self.cgroups.open(&name)),
-            token: self.token(&instance, core.run),
-            known: main.iter().map(|(pid, _)| *pid).chain(marked.iter().copied()).collect(),
-        };
+        let key = RunKey { realm: Realm::Services, instance: instance.clone(), run: core.run };
+        let known = main.iter().map(|(pid, _)| *pid).chain(marked.iter().copied()).collect();
+        let tree = self.tree_of(&key, known);
         let group = tree.group.as_ref().map(|group| group.path().to_path_buf());
         let tree = Arc::new(Mutex::new(tree));
         let since = Now::from_nanos(record.since_ns);
@@ -132,22 +142,12 @@ impl Driver {
             None => (None, None),
         };
         if alive.is_some() {
-            let prepared = Prepared { pidfd, tree, group, since };
-            self.prepared.insert(instance.clone(), prepared);
+            self.prepared.insert(key, Prepared { pidfd, tree, group, since });
         } else {
             // Its end was not seen. What it may have left behind is looked for by the core.
-            let run = Run {
-                run: core.run,
-                spec: Arc::clone(spec),
-                main: None,
-                tree: Some(tree),
-                group,
-                oom_kills: None,
-                since,
-                tasks: Vec::new(),
-                claim: None,
-            };
-            self.services.runs.insert(instance.clone(), run);
+            let mut run = Run::new(Arc::clone(spec), since);
+            (run.tree, run.group) = (Some(tree), group);
+            self.services.runs.insert(key, run);
         }
         let adopted = Adopted {
             instance,
@@ -160,17 +160,17 @@ impl Driver {
         alive.is_some()
     }
 
+    /// A run that does not go on: kills what is left of it, and forgets it.
+    fn leave(&mut self, instance: &InstanceId, run: RunId, marked: Vec<u32>, why: &str) {
+        self.clean_up(instance, run, marked, why);
+        let records = vec![self.paths.record(instance, run)];
+        self.hands.give(instance, Job::Forget { records });
+    }
+
     /// Kills what is left of a run that belongs to nobody any more.
     fn clean_up(&mut self, instance: &InstanceId, run: RunId, pids: Vec<u32>, why: &str) {
-        let group = self.cgroups.open(&instance.to_string());
-        let wanted =
-            self.services.runs.contains_key(instance) || self.prepared.contains_key(instance);
-        let tree = Tree {
-            // A live run of the same instance has the same group: then only the token tells.
-            group: if wanted { None } else { group },
-            token: self.token(instance, run),
-            known: pids,
-        };
+        let key = RunKey { realm: Realm::Services, instance: instance.clone(), run };
+        let tree = self.tree_of(&key, pids);
         let left = tree.members();
         if left.is_empty() {
             return;
@@ -181,9 +181,38 @@ impl Driver {
         );
         let severity = control::Severity::Warning;
         self.events.say(&instance.to_string(), "service.stray", severity, message);
-        let key = RunKey { realm: Realm::Services, instance: instance.clone(), run };
         let tree = Arc::new(Mutex::new(tree));
-        self.hands.give(instance, Job::Tree { key, tree, work: TreeWork::Kill });
+        let work = TreeWork::Kill;
+        self.hands
+            .give_for_run(&key, Job::Tree { key: key.clone(), tree: Arc::clone(&tree), work });
+        self.hands.give_for_run(&key, Job::Release { notify: None, tree: Some(tree) });
+    }
+
+    /// How the processes of an earlier daemon's run are found.
+    fn tree_of(&self, key: &RunKey, known: Vec<u32>) -> Tree {
+        let name = group_name(&key.instance, key.run);
+        // The group lies where the daemon was that made it, which need not be where this one is.
+        let by_process = known.iter().find_map(|pid| self.cgroups.open_of_process(&name, *pid));
+        Tree {
+            group: by_process.or_else(|| self.cgroups.open(&name)),
+            token: self.token(&key.instance, key.run),
+            known,
+        }
+    }
+
+    /// Removes groups and sockets of runs that nobody goes on with. A group in which a process is
+    /// stays: the kernel sees to that.
+    fn sweep(&mut self, groups: &[String], sockets: &[RunId]) {
+        let held = self.prepared.keys().chain(self.services.runs.iter().map(|(key, _)| key));
+        let held: BTreeSet<RunId> = held.map(|key| key.run).collect();
+        let is_stale =
+            |name: &&String| run_of_group(name).is_none_or(|(_, run)| !held.contains(&run));
+        let groups = groups.iter().filter(is_stale).filter_map(|name| self.cgroups.open(name));
+        let groups = groups.collect();
+        let sockets = sockets.iter().filter(|run| !held.contains(run));
+        let paths = sockets.map(|run| self.paths.notify_socket(*run)).collect();
+        let Ok(anybody) = "sweep".parse::<InstanceId>() else { return };
+        self.hands.give(&anybody, Job::Sweep { groups, paths });
     }
 }
 

@@ -1,10 +1,11 @@
 //! Stop, reload and probe commands: short processes that are given a time and then killed.
 //! And the other ways to hear from a service: probes and its notify socket.
 
-use super::driver::{Claim, Command, CommandFor, CommandKey, Driver, Happening, Watched};
+use super::driver::{Command, CommandFor, CommandKey, Driver, Happening, Watched};
 use super::hands::{Job, RunKey};
 use super::launch::{Launch, LaunchError, Launched, Output as Streams, Tracking};
 use super::probes;
+use super::runs::Claim;
 use base::{Answer, Now};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
@@ -100,8 +101,8 @@ impl Driver {
         if let Some(pid) = hanging.and_then(|hanging| hanging.pid) {
             sys::process::kill_group(pid, SIGKILL);
         }
-        let instance = key.instance.clone();
-        self.hands.give(&instance, Job::Command { key: command, launch: Box::new(launch) });
+        let key = key.clone();
+        self.hands.give_for_run(&key, Job::Command { key: command, launch: Box::new(launch) });
     }
 
     pub(crate) fn command_launched(
@@ -253,6 +254,6 @@ impl Driver {
         let forks = matches!(run.spec.kind, supervisor::Kind::Forking { .. });
         let Some(tree) = run.tree.clone().filter(|_| !named_before || forks) else { return };
         run.claim = Some(Claim { asked: pid, latest: pid });
-        self.hands.give(&key.instance, Job::CheckMain { key: key.clone(), tree, pid });
+        self.hands.give_for_run(key, Job::CheckMain { key: key.clone(), tree, pid });
     }
 }

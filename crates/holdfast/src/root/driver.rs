@@ -11,6 +11,7 @@ use super::early::EarlyExits;
 use super::events::Events;
 use super::hands::{Done, Hands, Job, Realm, RunKey};
 use super::launch::{LaunchError, Launched};
+use super::runs::{Run, Runs};
 use super::sockets::SocketStore;
 use super::upgrade::Upgrade;
 use crate::paths::Paths;
@@ -21,8 +22,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use supervisor::{Exit, Input, Pid, ServiceSpec, ShutdownMode, Supervisor};
-use sys::tree::{Member, Tree};
+use supervisor::{Exit, Input, Pid, ShutdownMode, Supervisor};
+use sys::tree::Member;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -42,33 +43,10 @@ pub(crate) enum Happening {
     LogsSaid(crate::logs::protocol::FromLogs),
 }
 
-/// One run, as far as the world is concerned.
-pub(crate) struct Run {
-    pub(crate) run: RunId,
-    pub(crate) spec: Arc<ServiceSpec>,
-    pub(crate) main: Option<(Pid, Arc<OwnedFd>)>,
-    pub(crate) tree: Option<Arc<Mutex<Tree>>>,
-    pub(crate) group: Option<PathBuf>,
-    /// Processes of its group that the kernel had killed for its memory limit when last looked at.
-    pub(crate) oom_kills: Option<u64>,
-    pub(crate) since: Now,
-    pub(crate) tasks: Vec<AbortHandle>,
-    /// The process that it named as its main one, while a hand looks whether it is its own.
-    pub(crate) claim: Option<Claim>,
-}
-
-/// A service may name its main process as often as it likes: one question is under way at a time,
-/// and only the latest name is asked about next.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Claim {
-    pub(crate) asked: Pid,
-    pub(crate) latest: Pid,
-}
-
 /// One realm: a core and its runs.
 pub(crate) struct RealmState {
     pub(crate) core: Supervisor,
-    pub(crate) runs: BTreeMap<InstanceId, Run>,
+    pub(crate) runs: Runs,
 }
 
 /// Why a process is watched.
@@ -112,7 +90,9 @@ pub(crate) struct Driver {
     pub(crate) services: RealmState,
     pub(crate) duty_realm: RealmState,
     pub(crate) duties: Duties,
-    pub(crate) prepared: BTreeMap<InstanceId, Prepared>,
+    pub(crate) prepared: BTreeMap<RunKey, Prepared>,
+    /// Of which run the record is that speaks for an instance: of the last one that was started.
+    pub(crate) recorded: BTreeMap<InstanceId, RunId>,
     pub(crate) pids: BTreeMap<u32, Watched>,
     pub(crate) commands: BTreeMap<CommandKey, Command>,
     pub(crate) hands: Hands,
@@ -173,8 +153,10 @@ pub(crate) struct Parts {
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         let seed = sys::clock::now().as_nanos() ^ u64::from(std::process::id());
-        let realm =
-            |first| RealmState { core: Supervisor::new(seed, first), runs: BTreeMap::new() };
+        let realm = |realm| RealmState {
+            core: Supervisor::new(seed, parts.first_run),
+            runs: Runs::new(realm),
+        };
         Self {
             paths: parts.paths,
             boot_id: parts.boot_id,
@@ -182,10 +164,11 @@ impl Driver {
             config: parts.config,
             config_path: parts.config_path,
             context: parts.context,
-            services: realm(parts.first_run),
-            duty_realm: realm(parts.first_run),
+            services: realm(Realm::Services),
+            duty_realm: realm(Realm::Duties),
             duties: parts.duties,
             prepared: BTreeMap::new(),
+            recorded: BTreeMap::new(),
             pids: BTreeMap::new(),
             commands: BTreeMap::new(),
             hands: parts.hands,
@@ -230,10 +213,9 @@ impl Driver {
         }
     }
 
-    /// The present run of a key, if it still is the present one.
+    /// A run, unless it was released.
     pub(crate) fn run(&mut self, key: &RunKey) -> Option<&mut Run> {
-        let run = self.realm(key.realm).runs.get_mut(&key.instance)?;
-        (run.run == key.run).then_some(run)
+        self.realm(key.realm).runs.get_mut(key)
     }
 
     /// When the driver wants to be called again.
@@ -345,7 +327,8 @@ impl Driver {
                 .and_then(|tree| tree.group.as_ref())
                 .map(|group| group.path().to_path_buf());
             of.tree = launched.tree.map(|tree| Arc::new(Mutex::new(tree)));
-            of.oom_kills = launched.oom_kills;
+            // The group is its own and new.
+            of.oom_kills = of.group.is_some().then_some(0);
             of.since = sys::clock::now();
             of.tasks.extend(notify.flatten());
         }
@@ -494,16 +477,12 @@ impl Driver {
         let message = "the shutdown takes too long: everything left is killed now".to_owned();
         self.events.say("holdfast", "daemon.shutdown_forced", control::Severity::Warning, message);
         let mut killed = Vec::new();
-        for (realm, state) in [(Realm::Services, &self.services), (Realm::Duties, &self.duty_realm)]
-        {
-            for (instance, run) in &state.runs {
-                let key = RunKey { realm, instance: instance.clone(), run: run.run };
-                killed.extend(run.tree.clone().map(|tree| (key, tree)));
-            }
+        for (key, run) in self.services.runs.iter().chain(self.duty_realm.runs.iter()) {
+            killed.extend(run.tree.clone().map(|tree| (key.clone(), tree)));
         }
         for (key, tree) in killed {
-            let instance = key.instance.clone();
-            self.hands.give(&instance, Job::Tree { key, tree, work: super::hands::TreeWork::Kill });
+            let work = super::hands::TreeWork::Kill;
+            self.hands.give_for_run(&key.clone(), Job::Tree { key, tree, work });
         }
     }
 }

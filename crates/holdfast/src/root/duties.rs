@@ -61,44 +61,7 @@ impl Duties {
     }
 
     fn spec(&self, name: &str) -> Option<ServiceSpec> {
-        let program = self.program.to_string_lossy().into_owned();
-        Some(ServiceSpec {
-            name: name.parse().ok()?,
-            description: String::new(),
-            autostart: true,
-            kind: Kind::Simple,
-            instances: 1,
-            process: process(vec![program, "duty".into(), name.into()]),
-            after: BTreeSet::new(),
-            requires: BTreeSet::new(),
-            wants: BTreeSet::new(),
-            ready: Readiness::Started,
-            start_timeout: Duration::from_secs(30),
-            stop: vec![StopStep {
-                action: StopAction::Signal(SIGTERM),
-                wait: Duration::from_secs(5),
-            }],
-            reload: None,
-            restart: RestartPolicy {
-                when: RestartWhen::Always,
-                success_codes: BTreeSet::new(),
-                success_signals: BTreeSet::new(),
-                backoff: Backoff {
-                    first: Duration::from_millis(100),
-                    max: Duration::from_secs(10),
-                    jitter_percent: 10,
-                },
-                healthy_after: Duration::from_secs(10),
-                // A duty is never given up: its back-off bounds what trying costs.
-                budget: u32::MAX,
-                budget_window: Duration::from_mins(1),
-            },
-            watchdog: None,
-            log: log_policy(),
-            tolerance: supervisor::Tolerance::default(),
-            depends: BTreeMap::new(),
-            listener: None,
-        })
+        duty_spec(self.program.to_string_lossy().into_owned(), name)
     }
 
     /// Orders the output of an instance to be kept, now or as soon as the logs duty is there.
@@ -126,6 +89,44 @@ impl Duties {
             self.log_orders = None;
         }
     }
+}
+
+/// What a duty is started from and how it is kept alive.
+pub(super) fn duty_spec(program: String, name: &str) -> Option<ServiceSpec> {
+    Some(ServiceSpec {
+        name: name.parse().ok()?,
+        description: String::new(),
+        autostart: true,
+        kind: Kind::Simple,
+        instances: 1,
+        process: process(vec![program, "duty".into(), name.into()]),
+        after: BTreeSet::new(),
+        requires: BTreeSet::new(),
+        wants: BTreeSet::new(),
+        ready: Readiness::Started,
+        start_timeout: Duration::from_secs(30),
+        stop: vec![StopStep { action: StopAction::Signal(SIGTERM), wait: Duration::from_secs(5) }],
+        reload: None,
+        restart: RestartPolicy {
+            when: RestartWhen::Always,
+            success_codes: BTreeSet::new(),
+            success_signals: BTreeSet::new(),
+            backoff: Backoff {
+                first: Duration::from_millis(100),
+                max: Duration::from_secs(10),
+                jitter_percent: 10,
+            },
+            healthy_after: Duration::from_secs(10),
+            // A duty is never given up: its back-off bounds what trying costs.
+            budget: u32::MAX,
+            budget_window: Duration::from_mins(1),
+        },
+        watchdog: None,
+        log: log_policy(),
+        tolerance: supervisor::Tolerance::default(),
+        depends: BTreeMap::new(),
+        listener: None,
+    })
 }
 
 pub(crate) fn process(argv: Vec<String>) -> ProcessSpec {
@@ -240,7 +241,7 @@ impl Driver {
         let main = self.run(key).and_then(|run| run.main.clone());
         if let Some((_, pidfd)) = main {
             let job = Job::Signal { pidfd, signal: SIGTERM, key: key.clone() };
-            self.hands.give(&key.instance, job);
+            self.hands.give_for_run(key, job);
         }
     }
 
@@ -276,7 +277,7 @@ impl Driver {
                 let paths = vec![fifo("out"), fifo("err")];
                 if !self.duties.watched.contains_key(&instance) {
                     self.pipes.remove(&instance);
-                    self.hands.give(&instance, Job::Release { paths });
+                    self.hands.give(&instance, Job::Remove { paths });
                 }
             }
             FromLogs::Lost { instance, bytes, lines, reason } => {

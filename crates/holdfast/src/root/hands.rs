@@ -1,8 +1,11 @@
 //! The root's hands: a few threads that do what may block, so that the loop never does (D3, D4).
 //!
 //! Executing a program, opening a pipe, walking a process tree and writing a run record can all
-//! hang on a sick disk or a sick process. Jobs of one instance are done in order, by the same
-//! thread; a hand that hangs costs only the instances that share it.
+//! hang on a sick disk or a sick process. What makes a run (its record, its execution) and what its
+//! instance keeps (its pipes) is done in order, by the hand of the instance; what is done to a run
+//! that was started (signals, commands, its tree, its removal) is done in order by another one: the
+//! end of a run, which may take its time, never holds up the start of the next. A hand that hangs
+//! costs only those that share it.
 //! Invariant: every job that has an answer is answered exactly once.
 
 use super::launch::{self, Launch, Launched};
@@ -62,10 +65,18 @@ pub(crate) enum TreeWork {
 
 /// Something that may block.
 pub(crate) enum Job {
-    /// Write a run record. No answer; a failure is a complaint.
-    Persist { path: PathBuf, record: Box<StoredRecord>, start_of: Option<u32> },
-    /// Remove a run record and what else is left of an instance. No answer.
-    Forget { record: PathBuf, group: Option<sys::cgroup::Group> },
+    /// Write a run record; once it stands, remove the one that it takes the place of. No answer; a
+    /// failure is a complaint.
+    Persist {
+        path: PathBuf,
+        record: Box<StoredRecord>,
+        start_of: Option<u32>,
+        instead_of: Option<PathBuf>,
+    },
+    /// Remove files. No answer; one that is not there, or can't be removed, is no matter.
+    Remove { paths: Vec<PathBuf> },
+    /// Remove run records. No answer; a failure is a complaint.
+    Forget { records: Vec<PathBuf> },
     /// Execute a service.
     Launch(Box<Launch>),
     /// Execute a stop, reload or probe command.
@@ -78,8 +89,10 @@ pub(crate) enum Job {
     FindMain { key: RunKey, tree: Arc<Mutex<Tree>>, pid_file: Option<PathBuf> },
     /// A service named its main process: is it one of its own?
     CheckMain { key: RunKey, tree: Arc<Mutex<Tree>>, pid: Pid },
-    /// Remove what was held for a run. No answer.
-    Release { paths: Vec<PathBuf> },
+    /// Remove what was held for a run: its notify socket, its control group. No answer.
+    Release { notify: Option<PathBuf>, tree: Option<Arc<Mutex<Tree>>> },
+    /// Remove control groups and sockets of runs that were long ago. No answer.
+    Sweep { groups: Vec<sys::cgroup::Group>, paths: Vec<PathBuf> },
 }
 
 /// What has come of a job.
@@ -133,9 +146,15 @@ impl Hands {
 
     /// Gives a job to the hand of its instance. Never blocks.
     pub(crate) fn give(&mut self, instance: &InstanceId, job: Job) {
-        let mut hasher = DefaultHasher::new();
-        instance.hash(&mut hasher);
-        let hand = hasher.finish() as usize % self.senders.len();
+        self.give_to(hand_of_instance(instance), job);
+    }
+
+    /// Gives a job to the hand of its run, which is never that of its instance. Never blocks.
+    pub(crate) fn give_for_run(&mut self, key: &RunKey, job: Job) {
+        self.give_to(hand_of_run(&key.instance, key.run), job);
+    }
+
+    fn give_to(&mut self, hand: usize, job: Job) {
         self.outstanding.fetch_add(1, Ordering::Relaxed);
         self.waiting[hand].push_back(job);
         self.flush_one(hand);
@@ -171,6 +190,19 @@ impl Hands {
     }
 }
 
+fn hand_of_instance(instance: &InstanceId) -> usize {
+    let mut hasher = DefaultHasher::new();
+    instance.hash(&mut hasher);
+    hasher.finish() as usize % HANDS
+}
+
+/// One of the others, so that the end of a run does not wait in front of a start of its instance.
+fn hand_of_run(instance: &InstanceId, run: RunId) -> usize {
+    let mut hasher = DefaultHasher::new();
+    run.hash(&mut hasher);
+    (hand_of_instance(instance) + 1 + hasher.finish() as usize % (HANDS - 1)) % HANDS
+}
+
 fn work(
     jobs: &Receiver<Job>,
     results: &mpsc::Sender<Done>,
@@ -189,17 +221,22 @@ fn work(
 
 fn perform(job: Job, reaped: &std::sync::atomic::AtomicU64) -> Option<Done> {
     match job {
-        Job::Persist { path, mut record, start_of } => {
+        Job::Persist { path, mut record, start_of, instead_of } => {
             if let Some(pid) = start_of {
                 record.start_ticks = sys::proc_fs::stat(pid).ok().map(|stat| stat.start_ticks);
             }
-            complain(&record.instance, record.write(&path))
+            let written = record.write(&path).and_then(|()| match instead_of {
+                Some(former) => records::remove(&former),
+                None => Ok(()),
+            });
+            complain(&record.instance, written)
         }
-        Job::Forget { record, group } => {
-            if let Some(group) = group {
-                let _ = group.remove();
-            }
-            complain("holdfast", records::remove(&record))
+        Job::Remove { paths } => {
+            remove_files(&paths);
+            None
+        }
+        Job::Forget { records } => {
+            complain("holdfast", records.iter().try_for_each(|path| records::remove(path)))
         }
         Job::Launch(launch) => {
             let reaped_before = reaped.load(Ordering::Acquire);
@@ -213,14 +250,10 @@ fn perform(job: Job, reaped: &std::sync::atomic::AtomicU64) -> Option<Done> {
             Some(Done::CommandLaunched { key, result, reaped_before })
         }
         Job::Signal { pidfd, signal, key } => {
-            sys::pidfd::send_signal(pidfd.as_fd(), signal).err().map(|error| Done::Complaint {
-                subject: key.instance.to_string(),
-                message: format!(
-                    "cannot send {} to {}: {error}",
-                    sys::process::signal_name(signal),
-                    key.instance
-                ),
-            })
+            let error = sys::pidfd::send_signal(pidfd.as_fd(), signal).err()?;
+            let (subject, name) = (key.instance.to_string(), sys::process::signal_name(signal));
+            let message = format!("cannot send {name} to {subject}: {error}");
+            Some(Done::Complaint { subject, message })
         }
         Job::Tree { key, tree, work } => {
             let tree = tree.lock().unwrap_or_else(PoisonError::into_inner);
@@ -244,12 +277,31 @@ fn perform(job: Job, reaped: &std::sync::atomic::AtomicU64) -> Option<Done> {
             let pidfd = if ours { hold(&mut tree, pid) } else { None };
             Some(Done::MainSaid { key, pid, pidfd })
         }
-        Job::Release { paths } => {
-            for path in paths {
-                let _ = std::fs::remove_file(path);
-            }
+        Job::Release { notify, tree } => {
+            remove_files(notify.as_slice());
+            remove_group(&tree?.lock().unwrap_or_else(PoisonError::into_inner));
             None
         }
+        Job::Sweep { groups, paths } => {
+            for group in groups {
+                let _ = group.remove_if_empty();
+            }
+            remove_files(&paths);
+            None
+        }
+    }
+}
+
+/// One that can't be removed yet is swept away by the next daemon.
+fn remove_group(tree: &Tree) {
+    if let Some(group) = &tree.group {
+        let _ = group.remove();
+    }
+}
+
+fn remove_files(paths: &[PathBuf]) {
+    for path in paths {
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -301,6 +353,19 @@ mod tests {
 
     fn member(pid: u32, ppid: u32, start_ticks: u64) -> Member {
         Member { pid, ppid, start_ticks, state: 'S', waits_in: None }
+    }
+
+    #[test]
+    fn the_end_of_a_run_never_waits_in_front_of_a_start_of_its_instance() {
+        let mut used = std::collections::BTreeSet::new();
+        for (number, instance) in (0..64).map(|n| (n, format!("web:{n}"))) {
+            let instance: InstanceId = instance.parse().unwrap();
+            for run in number..number + 64 {
+                assert_ne!(hand_of_run(&instance, RunId(run)), hand_of_instance(&instance));
+                used.insert(hand_of_run(&instance, RunId(run)));
+            }
+        }
+        assert_eq!(used.len(), HANDS);
     }
 
     #[test]

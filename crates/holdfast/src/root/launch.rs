@@ -1,6 +1,7 @@
 //! From a service's spec to a running process. Runs on a hand, because nearly all of it may block.
 
 use super::hands::RunKey;
+use super::runs::group_name;
 use super::sockets::SocketStore;
 use base::InstanceId;
 use std::collections::BTreeMap;
@@ -59,8 +60,6 @@ pub(crate) struct Launched {
     pub(crate) pid: u32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) tree: Option<sys::tree::Tree>,
-    /// What its group has counted so far; it may have been used by the run before.
-    pub(crate) oom_kills: Option<u64>,
     pub(crate) notify: Option<OwnedFd>,
     /// The pipes of its output: a pipe that nobody has open forgets what is in it.
     pub(crate) pipes: Vec<OwnedFd>,
@@ -103,8 +102,6 @@ pub(crate) fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
         Some(store) => store.for_instance(process, instance).map_err(LaunchError::passing)?,
         None => Vec::new(),
     };
-    let mut notices = Vec::new();
-    let tree = make_tree(launch, &mut notices);
     let notify = match &launch.notify {
         Some(path) => Some(
             sys::socket::notify_socket(path, person.identity.as_ref().map(|id| (id.uid, id.gid)))
@@ -114,6 +111,8 @@ pub(crate) fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
         ),
         None => None,
     };
+    let mut notices = Vec::new();
+    let tree = make_tree(launch, &mut notices);
     let names = process.sockets.iter().map(|socket| socket.name.clone()).collect::<Vec<_>>();
     let sockets = passed.iter().map(|fd| fd.as_fd());
     let pass_fds = sockets.chain(launch.duty_fds.iter().map(AsFd::as_fd)).collect();
@@ -142,10 +141,13 @@ pub(crate) fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
         no_new_privileges: process.no_new_privileges,
         parent_death_signal: launch.parent_death_signal,
     };
-    let group = tree.as_ref().and_then(|tree| tree.group.as_ref());
-    let oom_kills = group.and_then(sys::cgroup::Group::oom_kills);
-    let spawned = sys::spawn::spawn(&plan)
-        .map_err(|error| LaunchError { permanent: error.permanent(), reason: error.to_string() })?;
+    let spawned = sys::spawn::spawn(&plan).map_err(|error| {
+        if let Some(group) = tree.as_ref().and_then(|tree| tree.group.as_ref()) {
+            // Nobody will ask for it: there is no run. One that stays is swept away later.
+            let _ = group.remove();
+        }
+        LaunchError { permanent: error.permanent(), reason: error.to_string() }
+    })?;
     let tree = tree.map(|mut tree| {
         tree.known.push(spawned.pid);
         tree
@@ -154,7 +156,7 @@ pub(crate) fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
         Output::Fifo { .. } => std::iter::once(out).chain(err).collect(),
         Output::Inherit | Output::Null => Vec::new(),
     };
-    Ok(Launched { pid: spawned.pid, pidfd: spawned.pidfd, tree, oom_kills, notify, pipes, notices })
+    Ok(Launched { pid: spawned.pid, pidfd: spawned.pidfd, tree, notify, pipes, notices })
 }
 
 fn make_tree(launch: &Launch, notices: &mut Vec<String>) -> Option<sys::tree::Tree> {
@@ -165,7 +167,7 @@ fn make_tree(launch: &Launch, notices: &mut Vec<String>) -> Option<sys::tree::Tr
         cpu_percent: wanted.cpu_percent,
         pids: wanted.pids,
     };
-    let name = launch.key.instance.to_string();
+    let name = group_name(&launch.key.instance, launch.key.run);
     let group = match cgroups.as_ref().map(|cgroups| cgroups.create(&name, &limits)) {
         None => None,
         Some(Ok((group, said))) => {

@@ -20,6 +20,7 @@ mod outputs;
 mod probes;
 mod records;
 mod requests;
+mod runs;
 mod sockets;
 mod start;
 mod turn;

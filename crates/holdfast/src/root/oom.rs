@@ -1,7 +1,7 @@
 //! Was it the memory limit? The kernel's SIGKILL looks like anybody's; its counter tells.
 //!
-//! The counter of a run's group is read before the run is executed and whenever its tree is looked
-//! at, by a hand; what it has grown by is an event (H7).
+//! The counter of a run's group begins with the run and is read whenever its tree is looked at, by a
+//! hand; what it has grown by is an event (H7).
 //! Source: the kernel's Documentation/admin-guide/cgroup-v2.rst, `memory.events`, and
 //! cgroup-v1/memory.rst, `memory.oom_control`.
 

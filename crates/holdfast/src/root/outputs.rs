@@ -1,12 +1,14 @@
 //! Carries out what the core asks for: each output becomes a job for a hand, a task, or an event.
 
-use super::driver::{Driver, Run, Watched};
+use super::driver::{Driver, Watched};
 use super::hands::{Job, Realm, RunKey, TreeWork};
 use super::launch::{Launch, Output as Streams, Tracking, render_argv};
 use super::records::{self, StoredRecord};
+use super::runs::{Run, wants_notify};
 use base::{InstanceId, RunId};
+use std::path::PathBuf;
 use std::sync::Arc;
-use supervisor::{Input, Output, Pid, Readiness, RunRecord, ServiceSpec};
+use supervisor::{Input, Output, Pid, RunRecord, ServiceSpec};
 
 impl Driver {
     pub(crate) fn carry_out(&mut self, realm: Realm, output: Output) {
@@ -62,17 +64,36 @@ impl Driver {
             // A duty dies with its root, or is found by its lock: there is nothing to remember.
             return;
         }
-        let run = self.services.runs.get(instance).filter(|run| run.run == record.run);
+        let key = RunKey { realm, instance: instance.clone(), run: record.run };
+        let run = self.services.runs.get(&key);
         let spec = run.map(|run| Arc::clone(&run.spec));
         let spec = spec.or_else(|| self.config.services.get(&instance.service).cloned());
         let digest = spec.map_or_else(String::new, |spec| records::digest(&spec));
         let since = run.map_or_else(sys::clock::now, |run| run.since);
         let stored =
             StoredRecord::new(instance, record, &self.boot_id, None, digest, since.as_nanos());
-        let path = self.paths.record(instance);
+        let path = self.paths.record(instance, record.run);
         let start_of = record.main.map(|pid| pid.0);
-        let job = Job::Persist { path, record: Box::new(stored), start_of };
+        let instead_of = self.takes_the_place_of(&key);
+        let job = Job::Persist { path, record: Box::new(stored), start_of, instead_of };
         self.hands.give(instance, job);
+    }
+
+    /// From now on this run's record speaks for its instance. Gives the record that is worth
+    /// nothing any more by that: a former run that is still alive keeps its own until it is
+    /// released, so that the next daemon finds both.
+    fn takes_the_place_of(&mut self, key: &RunKey) -> Option<PathBuf> {
+        let former = match self.recorded.get_mut(&key.instance) {
+            Some(run) if *run < key.run => std::mem::replace(run, key.run),
+            Some(_) => return None,
+            None => {
+                self.recorded.insert(key.instance.clone(), key.run);
+                return None;
+            }
+        };
+        let former = RunKey { run: former, ..key.clone() };
+        let alive = self.services.runs.contains(&former);
+        (!alive).then(|| self.paths.record(&former.instance, former.run))
     }
 
     fn forget(&mut self, realm: Realm, instance: &InstanceId) {
@@ -85,27 +106,16 @@ impl Driver {
             self.sockets.close_of_service(instance.service.as_str());
         }
         self.notices.remove(&format!("limits-{instance}"));
-        let job = Job::Forget {
-            record: self.paths.record(instance),
-            group: self.cgroups.open(&instance.to_string()),
-        };
-        self.hands.give(instance, job);
+        if let Some(run) = self.recorded.remove(instance) {
+            let records = vec![self.paths.record(instance, run)];
+            self.hands.give(instance, Job::Forget { records });
+        }
     }
 
     fn spawn(&mut self, key: RunKey, spec: Arc<ServiceSpec>) {
         let instance = key.instance.clone();
-        let run = Run {
-            run: key.run,
-            spec: Arc::clone(&spec),
-            main: None,
-            tree: None,
-            group: None,
-            oom_kills: None,
-            since: sys::clock::now(),
-            tasks: Vec::new(),
-            claim: None,
-        };
-        self.realm(key.realm).runs.insert(instance.clone(), run);
+        let run = Run::new(Arc::clone(&spec), sys::clock::now());
+        self.realm(key.realm).runs.insert(key.clone(), run);
         let launch = match key.realm {
             Realm::Services => {
                 self.duties.watch_log(&instance, &spec);
@@ -127,8 +137,8 @@ impl Driver {
     fn service_launch(&self, key: RunKey, spec: &ServiceSpec) -> Launch {
         let token = self.token(&key.instance, key.run);
         let mut own_env = vec![("HOLDFAST_RUN".to_owned(), token.clone())];
-        let wants_notify = spec.ready == Readiness::Notify || spec.watchdog.is_some();
-        let notify = wants_notify.then(|| self.paths.notify_socket(&key.instance));
+        let wants_notify = wants_notify(spec);
+        let notify = wants_notify.then(|| self.paths.notify_socket(key.run));
         if let Some(path) = &notify {
             own_env.push(("NOTIFY_SOCKET".into(), path.to_string_lossy().into_owned()));
         }
@@ -161,23 +171,14 @@ impl Driver {
     }
 
     fn attach(&mut self, key: RunKey, pid: Pid, spec: Arc<ServiceSpec>) {
-        let Some(prepared) = self.prepared.remove(&key.instance) else {
+        let Some(prepared) = self.prepared.remove(&key) else {
             tracing::error!(instance = %key.instance, "an adoption that nobody has prepared");
             return;
         };
         self.duties.watch_log(&key.instance, &spec);
-        let run = Run {
-            run: key.run,
-            spec: Arc::clone(&spec),
-            main: None,
-            tree: Some(prepared.tree),
-            group: prepared.group,
-            oom_kills: None,
-            since: prepared.since,
-            tasks: Vec::new(),
-            claim: None,
-        };
-        self.services.runs.insert(key.instance.clone(), run);
+        let mut run = Run::new(Arc::clone(&spec), prepared.since);
+        (run.tree, run.group) = (Some(prepared.tree), prepared.group);
+        self.services.runs.insert(key.clone(), run);
         let ends = if spec.log.split_stderr { &["out", "err"][..] } else { &["out"] };
         let paths =
             ends.iter().map(|end| self.paths.fifos().join(format!("{}.{end}", key.instance)));
@@ -192,8 +193,8 @@ impl Driver {
             }
             self.watch_main(&key, pid, pidfd);
         }
-        if spec.ready == Readiness::Notify || spec.watchdog.is_some() {
-            let path = self.paths.notify_socket(&key.instance);
+        if wants_notify(&spec) {
+            let path = self.paths.notify_socket(key.run);
             let owner = sys::proc_fs::owner(pid.0).ok();
             match sys::socket::notify_socket(&path, owner) {
                 Ok(socket) => {
@@ -224,7 +225,7 @@ impl Driver {
         });
         match found {
             Some((tree, pid_file)) => {
-                self.hands.give(&instance, Job::FindMain { key, tree, pid_file });
+                self.hands.give_for_run(&key.clone(), Job::FindMain { key, tree, pid_file });
             }
             None => {
                 let main = Err("nothing of it is tracked".to_owned());
@@ -237,16 +238,14 @@ impl Driver {
     fn signal(&mut self, key: RunKey, pid: Pid, signal: i32) {
         let main = self.run(&key).and_then(|run| run.main.clone());
         if let Some((_, pidfd)) = main.filter(|(main, _)| *main == pid) {
-            let instance = key.instance.clone();
-            self.hands.give(&instance, Job::Signal { pidfd, signal, key });
+            self.hands.give_for_run(&key.clone(), Job::Signal { pidfd, signal, key });
         }
     }
 
     fn tree_work(&mut self, key: RunKey, work: TreeWork) {
         let tree = self.run(&key).and_then(|run| run.tree.clone());
-        let instance = key.instance.clone();
         match tree {
-            Some(tree) => self.hands.give(&instance, Job::Tree { key, tree, work }),
+            Some(tree) => self.hands.give_for_run(&key.clone(), Job::Tree { key, tree, work }),
             None => {
                 let (alive, unkillable) = (Vec::new(), Vec::new());
                 let RunKey { realm, instance, run } = key;
@@ -256,18 +255,19 @@ impl Driver {
     }
 
     fn release(&mut self, key: &RunKey) {
-        if self.run(key).is_none() {
-            return;
-        }
-        let Some(run) = self.realm(key.realm).runs.remove(&key.instance) else { return };
+        let Some(run) = self.realm(key.realm).runs.remove(key) else { return };
         run.tasks.iter().for_each(tokio::task::AbortHandle::abort);
         self.pids.retain(|_, watched| !matches!(watched, Watched::Run(of) if of == key));
         if key.realm == Realm::Duties {
             return;
         }
         self.released = true;
-        let paths = vec![self.paths.notify_socket(&key.instance)];
-        self.hands.give(&key.instance, Job::Release { paths });
+        if self.recorded.get(&key.instance) != Some(&key.run) {
+            let records = vec![self.paths.record(&key.instance, key.run)];
+            self.hands.give(&key.instance, Job::Forget { records });
+        }
+        let notify = wants_notify(&run.spec).then(|| self.paths.notify_socket(key.run));
+        self.hands.give_for_run(key, Job::Release { notify, tree: run.tree });
     }
 
     /// Closes the listening sockets of services that are down and do not come back by

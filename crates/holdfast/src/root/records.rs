@@ -1,4 +1,4 @@
-//! Run records: what one daemon leaves for the next about each instance.
+//! Run records: what one daemon leaves for the next about each run.
 //!
 //! Why: after `kill -9` the services are alive and nobody's children. A record says which process
 //! was which, in a way that can be verified: pid, start time and boot id. A record of another boot
@@ -10,7 +10,7 @@ use base::{InstanceId, RunId};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use supervisor::{Pid, RunRecord, ServiceSpec, Wish};
 
 /// Raised when the meaning of a field changes; a newer record is not guessed at.
@@ -83,6 +83,11 @@ impl StoredRecord {
         }
     }
 
+    /// Of which run it is.
+    pub(crate) fn run(&self) -> RunId {
+        RunId(self.run)
+    }
+
     /// As the core knows it.
     pub(crate) fn to_core(&self) -> RunRecord {
         let wish = match &self.wish {
@@ -92,7 +97,7 @@ impl StoredRecord {
             StoredWish::Finished => Wish::Finished,
         };
         RunRecord {
-            run: RunId(self.run),
+            run: self.run(),
             main: self.main.map(Pid),
             ready: self.ready,
             wish,
@@ -121,7 +126,7 @@ pub(crate) fn remove(path: &Path) -> anyhow::Result<()> {
 }
 
 /// All records of a directory that can be read, and a sentence about each that can't.
-pub(crate) fn read_all(directory: &Path) -> (Vec<StoredRecord>, Vec<String>) {
+pub(crate) fn read_all(directory: &Path) -> (Vec<(PathBuf, StoredRecord)>, Vec<String>) {
     let mut records = Vec::new();
     let mut complaints = Vec::new();
     let entries = match fs::read_dir(directory) {
@@ -137,11 +142,10 @@ pub(crate) fn read_all(directory: &Path) -> (Vec<StoredRecord>, Vec<String>) {
             continue;
         }
         match read_one(&path) {
-            Ok(record) => records.push(record),
+            Ok(record) => records.push((path, record)),
             Err(error) => complaints.push(format!("{error:#}")),
         }
     }
-    records.sort_by(|a, b| a.instance.cmp(&b.instance));
     (records, complaints)
 }
 
@@ -211,13 +215,14 @@ mod tests {
             restarts: 3,
         };
         let stored = StoredRecord::new(&instance, &core, "boot", Some(99), "d".into(), 5);
-        stored.write(&directory.path().join("web:1.json")).unwrap();
+        stored.write(&directory.path().join("web:1.7.json")).unwrap();
         fs::write(directory.path().join("bad.json"), b"{").unwrap();
         fs::write(directory.path().join("left.json.new"), b"torn").unwrap();
 
         let (records, complaints) = read_all(directory.path());
-        assert_eq!(records, [stored]);
-        assert_eq!(records[0].to_core(), core);
+        assert_eq!(records, [(directory.path().join("web:1.7.json"), stored)]);
+        assert_eq!(records[0].1.to_core(), core);
+        assert_eq!(records[0].1.run(), RunId(7));
         assert_eq!(complaints.len(), 1, "{complaints:?}");
         assert!(complaints[0].contains("bad.json is no run record"), "{complaints:?}");
     }

@@ -44,6 +44,10 @@ const BACKLOG: u32 = 128;
 /// A connection of somebody who may nothing is closed after this long.
 const STRANGER_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// Turns of the loop between the last event and the end: an answer passes through three tasks, and
+/// as many again make it certain.
+const LAST_TURNS: usize = 8;
+
 /// Run numbers of one daemon's life: each life begins a block of its own.
 const RUNS_PER_EPOCH: u64 = 1_000_000_000;
 
@@ -134,6 +138,7 @@ pub(crate) fn run_here(
                     let message = "holdfast ends".to_owned();
                     driver.events.say("holdfast", "daemon.stopped", Severity::Info, message);
                     driver.cgroups.remove_base_if_empty();
+                    answer_the_last(&driver).await;
                     return anyhow::Ok(());
                 }
                 Ended::Upgrade => execute_upgrade(&mut driver, &options, &lock, pid_file.as_ref()),
@@ -147,6 +152,14 @@ pub(crate) fn run_here(
     drop(pid_file);
     drop(lock);
     ended
+}
+
+/// Whoever asked for the end gets the answer, which waits until what was done is on record.
+async fn answer_the_last(driver: &Driver) {
+    driver.events.flush();
+    for _ in 0..LAST_TURNS {
+        tokio::task::yield_now().await;
+    }
 }
 
 fn start_log(level: &str) {

@@ -18,7 +18,8 @@ impl Driver {
             .into_iter()
             .map(|(name, seen)| {
                 // A service that is gone from the configuration is shown until it is down.
-                let live = seen.iter().find_map(|one| self.services.runs.get(&one.instance));
+                let live =
+                    seen.iter().find_map(|one| self.services.runs.present(&one.instance, one.run));
                 let spec = self.config.services.get(&name).or(live.map(|run| &run.spec));
                 let mut view = spec.map_or_else(ServiceView::default, |spec| service_view(spec));
                 view.name = name.to_string();
@@ -58,7 +59,7 @@ impl Driver {
         spec: Option<&ServiceSpec>,
         clock: &Clock,
     ) -> InstanceView {
-        let run = self.services.runs.get(&seen.instance);
+        let run = self.services.runs.present(&seen.instance, seen.run);
         let alive_since = seen.ready_since.or(seen.spawned);
         InstanceView {
             name: seen.instance.to_string(),

@@ -3,6 +3,7 @@
 use crate::support::{Daemon, alive, kill, wait_for};
 use control::{Reply, Request};
 use std::fs;
+use std::process::Command;
 
 const TALKER: &str = "[service.talker]\nshell = true\n\
     command = \"i=0; while :; do i=$((i+1)); echo line $i; sleep 0.01; done\"\n\
@@ -80,7 +81,7 @@ fn a_pid_that_was_given_to_somebody_else_is_not_adopted() {
     kill(web, "KILL");
     wait_for("it is gone", || if alive(web) { Err("alive".into()) } else { Ok(()) });
     // Somebody else's process under the recorded number: only the start time tells.
-    let path = daemon.path("state/runs/web.json");
+    let path = record_of(&daemon, "web");
     let text = fs::read_to_string(&path).unwrap();
     let mut record: serde_json::Value = serde_json::from_str(&text).unwrap();
     record["main"] = std::process::id().into();
@@ -88,6 +89,78 @@ fn a_pid_that_was_given_to_somebody_else_is_not_adopted() {
     daemon.run();
     let seen = daemon.wait_state("web", "running");
     assert_ne!(seen.pid, Some(std::process::id()));
+}
+
+/// The file of the one run record of an instance.
+fn record_of(daemon: &Daemon, instance: &str) -> std::path::PathBuf {
+    let entries = fs::read_dir(daemon.path("state/runs")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let is_of = |name: &String| name.starts_with(&format!("{instance}.")) && name.ends_with("json");
+    let found: Vec<String> = names.filter(is_of).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    daemon.path("state/runs").join(&found[0])
+}
+
+#[test]
+fn an_older_run_of_an_adopted_instance_is_a_leftover() {
+    let mut daemon = Daemon::start(TALKER);
+    let seen = daemon.wait_state("web", "running");
+    let (web, run) = (seen.pid.unwrap(), seen.run.unwrap());
+    daemon.kill_root();
+    // As it is found when holdfast dies while an earlier run is still being drained.
+    let id = fs::read_to_string(daemon.path("state/id")).unwrap();
+    let mut older = Command::new("sleep")
+        .arg("1000")
+        .env("HOLDFAST_RUN", format!("{}/web/{}", id.trim(), run - 1))
+        .spawn()
+        .unwrap();
+    let path = record_of(&daemon, "web");
+    let mut record: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    record["run"] = (run - 1).into();
+    record["main"] = older.id().into();
+    record["start_ticks"] = sys::proc_fs::stat(older.id()).unwrap().start_ticks.into();
+    let older_path = daemon.path("state/runs").join(format!("web.{}.json", run - 1));
+    fs::write(&older_path, record.to_string()).unwrap();
+    daemon.run();
+    assert_eq!(daemon.instance("web").pid, Some(web));
+    assert_eq!(daemon.instance("web").run, Some(run));
+    let said = daemon.wait_event("web", "service.stray");
+    assert!(said.message.contains(&format!("(pid {})", older.id())), "{}", said.message);
+    assert!(said.message.contains("a younger run"), "{}", said.message);
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&older.wait().unwrap()), Some(9));
+    wait_for("its record is gone", || {
+        if older_path.exists() { Err("still there".into()) } else { Ok(()) }
+    });
+    assert_eq!(record_of(&daemon, "web"), path);
+}
+
+#[test]
+fn each_run_has_a_group_of_its_own_which_goes_with_it() {
+    let mut daemon = Daemon::start("[service.web]\ncommand = [\"sleep\", \"1000\"]\n");
+    let seen = daemon.wait_state("web", "running");
+    let Some(group) = seen.cgroup.clone() else {
+        return eprintln!("skipped: no control group can be written here");
+    };
+    assert!(group.ends_with(&format!("/web.{}", seen.run.unwrap())), "{group}");
+    kill(seen.pid.unwrap(), "KILL");
+    let next = daemon.wait_replaced("web", seen.pid.unwrap());
+    let gone = |group: &str| {
+        if fs::exists(group).unwrap() { Err(format!("{group} is there")) } else { Ok(()) }
+    };
+    wait_for("the group of the first run is removed", || gone(&group));
+    let next_group = next.cgroup.unwrap();
+    assert!(fs::exists(&next_group).unwrap(), "{next_group}");
+    // One that a killed daemon left: nobody's now, and empty.
+    let base = std::path::Path::new(&next_group).parent().unwrap().to_owned();
+    daemon.kill_root();
+    let left = base.join("web.5");
+    fs::create_dir(&left).unwrap();
+    daemon.run();
+    wait_for("what was left is swept away", || gone(left.to_str().unwrap()));
+    assert_eq!(daemon.instance("web").cgroup, Some(next_group.clone()));
+    daemon.stop();
+    assert!(!fs::exists(&base).unwrap(), "{} is left", base.display());
 }
 
 #[test]

@@ -14,6 +14,9 @@ const SUBGROUPS_MAX: usize = 4096;
 /// How long a removal waits until the last dying process has left the group.
 const EMPTY_WITHIN: Duration = Duration::from_millis(500);
 
+/// Pause between two tries to remove a group that a dying process is still in.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 /// A directory in one hierarchy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Place {
@@ -71,9 +74,27 @@ impl Group {
         }
     }
 
-    /// Removes it, and groups inside it. Fails while a process is in one of them.
+    /// Removes it, and groups inside it, once the last dying process has left it. Fails while a
+    /// process stays in one of them.
     pub fn remove(&self) -> io::Result<()> {
         self.wait_until_empty();
+        let deadline = crate::clock::now() + EMPTY_WITHIN;
+        loop {
+            match self.remove_if_empty() {
+                // Version 1 does not tell when.
+                Err(error)
+                    if error.kind() == io::ErrorKind::ResourceBusy
+                        && crate::clock::now() < deadline =>
+                {
+                    std::thread::park_timeout(LOOK_AGAIN);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Removes it, and groups inside it, if no process is in them now.
+    pub fn remove_if_empty(&self) -> io::Result<()> {
         self.places().try_for_each(|place| remove_tree(&place.path, DEPTH_MAX))
     }
 
