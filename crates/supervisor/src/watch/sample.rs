@@ -17,6 +17,9 @@ pub struct Sample {
     pub cpu: Duration,
     /// Context switches, voluntary and not, of the same processes.
     pub switches: Option<u64>,
+    /// Time that the same processes were ready to run and got no processor: `run_delay`, the
+    /// second number of /proc/PID/schedstat. It tells a service that starves from one that hangs.
+    pub run_delay: Option<Duration>,
     /// Memory, bytes: proportional share where the kernel tells it cheaply, else resident.
     pub memory: Option<u64>,
     /// Swapped memory, bytes.
