@@ -29,10 +29,10 @@ mod visitor;
 
 pub use access::{Names, SystemNames, role_of_anybody, role_of_peer};
 pub use api::openapi;
+pub use link::{LINK_DEADLINE, LINK_REQUESTS_MAX, LinkError, Pushed, RootLink};
 pub use tls::TlsError;
 
 use history::{Behind, History, Note};
-use link::RootLink;
 use listen::{House, RemoteDoor, UnixDoor, WebDoor, keep_door};
 use samples::SampleBook;
 use snapshots::{Pulse, Snapshots};
@@ -40,6 +40,7 @@ use status::Pictures;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -60,6 +61,8 @@ pub struct Setup {
     pub http: Option<TcpListener>,
     /// The remote API's listener, with TLS unless it is on loopback.
     pub tcp: Option<(TcpListener, Option<config::TlsFiles>)>,
+    /// Cursors of the other duties that read the events' segment files.
+    pub other_readers: Vec<PathBuf>,
     /// The effective configuration.
     pub config: config::Config,
 }
@@ -104,14 +107,14 @@ pub(crate) struct App {
 /// Serves until `shutdown`, or until the root has closed its end of the link. To be run on a
 /// current-thread runtime with time and I/O enabled.
 pub async fn serve(setup: Setup, shutdown: CancellationToken) -> Result<(), ServeError> {
-    let Setup { root, api, http, tcp, config } = setup;
+    let Setup { root, api, http, tcp, other_readers, config } = setup;
     let root = tokio_unix(root)?;
     let doors = Doors::open(api, http, tcp)?;
     let mut tasks = JoinSet::new();
     // The root's end is ours too: whoever waits for `shutdown` learns of both.
     let shutdown = shutdown.child_token();
     let (history, Behind { notes, finished }) =
-        History::start(places(&config)).map_err(ServeError::Thread)?;
+        History::start(places(&config, other_readers)).map_err(ServeError::Thread)?;
     let root = RootLink::start(root, &mut tasks, shutdown.clone(), history.clone());
     let app = Arc::new(App {
         snapshots: Snapshots::start(root.clone(), &mut tasks),
@@ -209,10 +212,11 @@ fn tokio_tcp(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
     tokio::net::TcpListener::from_std(listener)
 }
 
-fn places(config: &config::Config) -> history::Places {
+fn places(config: &config::Config, other_readers: Vec<PathBuf>) -> history::Places {
     history::Places {
         events: config.daemon.state_dir.join("events"),
         journal: config.daemon.state_dir.join("journal.sqlite"),
+        other_readers,
         retention: journal::Retention {
             age_max: config.journal.age_max,
             size_max: config.journal.size_max,

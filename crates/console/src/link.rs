@@ -22,17 +22,17 @@ use tokio_util::sync::CancellationToken;
 
 /// Requests under way at one time. The root answers each within a turn of its loop; more than this
 /// waiting means that it does not turn, and more of them would not help.
-pub(crate) const LINK_REQUESTS_MAX: usize = 64;
+pub const LINK_REQUESTS_MAX: usize = 64;
 
 /// How long a request may take. A reload reads the configuration and the user database, which may
 /// be slow; everything else takes a millisecond.
-pub(crate) const LINK_DEADLINE: Duration = Duration::from_secs(10);
+pub const LINK_DEADLINE: Duration = Duration::from_secs(10);
 
 const READ_BYTES: usize = 64 * 1024;
 
 /// Why the root gave no usable answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum LinkError {
+pub enum LinkError {
     /// [`LINK_REQUESTS_MAX`] requests wait already.
     #[error("holdfast's root process has {LINK_REQUESTS_MAX} requests waiting already")]
     Busy,
@@ -48,7 +48,7 @@ pub(crate) enum LinkError {
 }
 
 /// Told of every event that the root pushes.
-pub(crate) trait Pushed: Send + 'static {
+pub trait Pushed: Send + 'static {
     /// An event has happened; its file record may be written a moment later.
     fn pushed(&mut self, event: &control::EventRecord);
 }
@@ -57,7 +57,7 @@ type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Reply>>>>;
 
 /// The asking end; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct RootLink {
+pub struct RootLink {
     outbox: mpsc::Sender<Vec<u8>>,
     pending: Pending,
     next: Arc<AtomicU64>,
@@ -66,7 +66,7 @@ pub(crate) struct RootLink {
 
 impl RootLink {
     /// Takes over the socket. `gone` is cancelled when the root has closed it.
-    pub(crate) fn start(
+    pub fn start(
         stream: UnixStream,
         tasks: &mut JoinSet<()>,
         gone: CancellationToken,
@@ -81,7 +81,7 @@ impl RootLink {
     }
 
     /// Asks, and waits for the answer at most [`LINK_DEADLINE`].
-    pub(crate) async fn ask(&self, request: Request) -> Result<Reply, LinkError> {
+    pub async fn ask(&self, request: Request) -> Result<Reply, LinkError> {
         self.ask_within(request, LINK_DEADLINE).await
     }
 

@@ -1,6 +1,6 @@
 //! Requests to the root and its replies, by the control socket or a duty's inherited socket pair.
 
-use crate::{EventRecord, Snapshot, WhyView};
+use crate::{EventRecord, Notice, Snapshot, WhyView};
 use serde::{Deserialize, Serialize};
 
 /// Raised when a request changes its meaning. A reader accepts unknown fields, and answers an
@@ -71,6 +71,14 @@ pub enum Request {
         /// `seq`, `source_seq` and times are filled in by the root.
         event: Box<EventRecord>,
     },
+    /// Only by a duty: `status` shows this notice from now on, or no longer. The duty records the
+    /// event about it itself.
+    Notice {
+        /// Which; begins with the duty's name and `-`.
+        code: String,
+        /// What is the case; `None` = it is no longer.
+        notice: Option<Notice>,
+    },
 }
 
 /// What can be done with a service.
@@ -125,7 +133,8 @@ impl Request {
             | Self::Stop { .. }
             | Self::Upgrade { .. }
             | Self::OnBehalf { .. }
-            | Self::Record { .. } => Role::Act,
+            | Self::Record { .. }
+            | Self::Notice { .. } => Role::Act,
         }
     }
 }

@@ -9,7 +9,7 @@
 use super::questions::chain;
 use super::{Note, Shared};
 use control::{EventRecord, Severity};
-use journal::segment::{Follower, SegmentError};
+use journal::segment::{Follower, SegmentError, load_cursor};
 use journal::{Finding, FindingKind, Journal, JournalError};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -172,10 +172,26 @@ impl Ingest {
             open.pruned = Some(Instant::now());
             let pruned = open.journal.prune(sys::clock::wall().as_micros());
             let pruned = pruned.map_err(Trouble::Journal)?;
-            let retired = open.follower.retire(SEGMENTS_KEEP).map_err(Trouble::Segment)?;
+            let retired = self.retire(&mut open.follower)?;
             tracing::debug!(pruned, retired, "the journal was pruned");
         }
         Ok(())
+    }
+
+    /// Deletes segments that everybody has read. Where it can't be told how far somebody is, none:
+    /// the writer bounds what that costs.
+    fn retire(&self, follower: &mut Follower) -> Result<usize, Trouble> {
+        let mut others = Vec::new();
+        for path in &self.shared.places.other_readers {
+            match load_cursor(path) {
+                Ok(positions) => others.extend(positions),
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "old events' files are kept");
+                    return Ok(0);
+                }
+            }
+        }
+        follower.retire(SEGMENTS_KEEP, &others).map_err(Trouble::Segment)
     }
 
     fn tell(&self, stored: Vec<EventRecord>) {

@@ -127,6 +127,8 @@ impl Tally {
 pub(crate) struct Places {
     pub(crate) events: PathBuf,
     pub(crate) journal: PathBuf,
+    /// Cursors of others who read the segments.
+    pub(crate) other_readers: Vec<PathBuf>,
     pub(crate) retention: journal::Retention,
 }
 

@@ -65,6 +65,7 @@ pub(crate) fn open_in(dir: TempDir, api: ApiSettings, files: Option<TlsFiles>) -
         http: Some(http),
         tcp: Some((tcp, files)),
         config: config(&dir, api, web),
+        other_readers: Vec::new(),
     };
     let shutdown = CancellationToken::new();
     let (tell, ended) = channel();

@@ -118,7 +118,7 @@ async fn answer(
     };
     let (caller, request) = match request {
         Request::OnBehalf { caller, request } if duty => (caller, *request),
-        Request::OnBehalf { .. } | Request::Record { .. } if !duty => {
+        Request::OnBehalf { .. } | Request::Record { .. } | Request::Notice { .. } if !duty => {
             return fault(ErrorCode::Forbidden, "only holdfast's own duties may ask this", "");
         }
         request => (caller.clone(), request),

@@ -198,12 +198,12 @@ impl Driver {
         let stream = std::os::unix::net::UnixStream::from(ours);
         stream.set_nonblocking(true)?;
         let stream = UnixStream::from_std(stream)?;
-        if name == CONSOLE {
+        if name == LOGS {
+            self.link_logs(key, stream);
+        } else {
             let caller = Caller { name: format!("duty {name}"), role: Role::Act };
             let door = self.duties.door.clone();
             self.tasks.spawn(control_server::serve(stream, caller, door, true));
-        } else {
-            self.link_logs(key, stream);
         }
         let names = (3..).zip(&fds).map(|(number, (name, _))| format!("{name}={number}"));
         let fd_list = names.collect::<Vec<_>>().join(",");

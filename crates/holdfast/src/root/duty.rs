@@ -81,6 +81,7 @@ fn console(
         api: UnixListener::from(api),
         http: fds.remove("http").map(TcpListener::from),
         tcp: fds.remove("tcp").map(|fd| (TcpListener::from(fd), tls)),
+        other_readers: Vec::new(),
         config,
     };
     runtime.block_on(async {

@@ -37,6 +37,13 @@ impl Driver {
                 self.events.record(*event);
                 done("recorded", Vec::new())
             }
+            Request::Notice { code, notice } => {
+                match notice {
+                    Some(notice) => drop(self.notices.insert(code, notice)),
+                    None => drop(self.notices.remove(&code)),
+                }
+                done("noted", Vec::new())
+            }
             // Both are dealt with where the connection is served.
             Request::Subscribe | Request::OnBehalf { .. } => {
                 fault(ErrorCode::Invalid, "this can't be asked in this way", "")

@@ -62,6 +62,18 @@ impl Follower {
         Ok(Self { dir: dir.to_owned(), positions })
     }
 
+    /// Begins at the newest segment of each source: what stands in older ones is not read. A source
+    /// that comes later is read from its beginning.
+    pub fn open_at_newest(dir: &Path) -> Result<Self, SegmentError> {
+        let follower = Self::open(dir, Positions::new())?;
+        let newest = list(dir)?.into_iter().map(|s| {
+            let position = Position { segment: s.number, offset: 0 };
+            (s.source, position)
+        });
+        // By source and number in order: the last one of each source stays.
+        Ok(Self { positions: newest.collect(), ..follower })
+    }
+
     /// The next whole records, at most `max`. Looking again without [`Self::advance`] gives the
     /// same ones.
     pub fn poll(&self, max: usize) -> Result<Batch, SegmentError> {
@@ -86,16 +98,18 @@ impl Follower {
         &self.positions
     }
 
-    /// Deletes segments that are closed and read to their end, but for the newest `keep` of each
-    /// source (a lost database can be filled again from them). Returns how many.
-    pub fn retire(&mut self, keep: usize) -> Result<usize, SegmentError> {
+    /// Deletes segments that are closed and read to their end by us and by the `others`, but for the
+    /// newest `keep` of each source (a lost database can be filled again from them). Returns how
+    /// many.
+    pub fn retire(&mut self, keep: usize, others: &[Positions]) -> Result<usize, SegmentError> {
         let segments = list(&self.dir)?;
         let mut removed = 0;
         for (source, position) in &self.positions {
-            let done: Vec<_> = segments
-                .iter()
-                .filter(|s| s.source == *source && s.number < position.segment)
-                .collect();
+            // Another reader that does not know this source will begin with its oldest segment.
+            let theirs = others.iter().map(|other| other.get(source).map_or(0, |at| at.segment));
+            let needed = theirs.min().unwrap_or(u64::MAX).min(position.segment);
+            let done: Vec<_> =
+                segments.iter().filter(|s| s.source == *source && s.number < needed).collect();
             let excess = done.len().saturating_sub(keep);
             for old in done.into_iter().take(excess) {
                 std::fs::remove_file(&old.path).map_err(SegmentError::io("remove", &old.path))?;

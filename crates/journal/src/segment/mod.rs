@@ -6,10 +6,12 @@
 //! and the numbering survives even when nothing inside can be read; only the newest segment of a
 //! source is written to; a record lies in one segment.
 
+mod cursor;
 mod follower;
 mod scan;
 mod writer;
 
+pub use cursor::{load_cursor, save_cursor};
 pub use follower::{Batch, Follower, Position, Positions};
 pub use writer::{Recovery, Writer};
 
