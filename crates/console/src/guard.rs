@@ -49,7 +49,9 @@ fn place(method: &Method, path: &str) -> Place {
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     match path {
         "/healthz" => Place::Public,
-        "/metrics" => Place::Api(Role::Read),
+        "/metrics" | "/health" => Place::Api(Role::Read),
+        // Balancers have a listener of their own.
+        _ if path.starts_with("/health/") => Place::Api(Role::Read),
         // The effective configuration shows commands and paths that a viewer need not know.
         "/api/v1/config" => Place::Api(Role::Act),
         _ if path.starts_with("/api/") => Place::Api(if reads { Role::Read } else { Role::Act }),
@@ -251,7 +253,7 @@ fn check_origin(request: &Request, place: Place) -> Result<(), Refusal> {
 }
 
 /// Headers of every answer.
-fn secure(headers: &mut HeaderMap) {
+pub(crate) fn secure(headers: &mut HeaderMap) {
     let fixed = [
         (
             header::CONTENT_SECURITY_POLICY,
@@ -300,5 +302,6 @@ mod tests {
         check(Method::DELETE, "/api/v1/status", Place::Api(Role::Act));
         check(Method::GET, "/api/v1/config", Place::Api(Role::Act));
         check(Method::GET, "/metrics", Place::Api(Role::Read));
+        check(Method::OPTIONS, "/health/web", Place::Api(Role::Read));
     }
 }

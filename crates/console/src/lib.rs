@@ -3,6 +3,7 @@
 //! A process of its own below the root. It asks the root by the framed protocol of `control`, moves
 //! the events that all processes write into the journal, samples memory and CPU, and serves all of
 //! it over a Unix socket, the web console's loopback listener and, where configured, TCP with TLS.
+//! Balancers ask it for verdicts on the services, by HTTP and by HAProxy's agent check.
 //!
 //! **Never**: starts, stops or signals a service itself (it asks the root, in the caller's name);
 //! waits for the disk or the user database on its event loop; trusts a path that a client sent.
@@ -13,6 +14,7 @@ mod api;
 mod counters;
 mod fault;
 mod guard;
+mod health;
 mod history;
 mod link;
 mod listen;
@@ -32,8 +34,10 @@ pub use api::openapi;
 pub use link::{LINK_DEADLINE, LINK_REQUESTS_MAX, LinkError, Pushed, RootLink};
 pub use tls::TlsError;
 
+use health::HealthBook;
+use health::agent::AgentDoor;
 use history::{Behind, History, Note};
-use listen::{House, RemoteDoor, UnixDoor, WebDoor, keep_door};
+use listen::{HealthDoor, House, RemoteDoor, UnixDoor, WebDoor, keep_door};
 use samples::SampleBook;
 use snapshots::{Pulse, Snapshots};
 use status::Pictures;
@@ -61,6 +65,10 @@ pub struct Setup {
     pub http: Option<TcpListener>,
     /// The remote API's listener, with TLS unless it is on loopback.
     pub tcp: Option<(TcpListener, Option<config::TlsFiles>)>,
+    /// The listener for balancers that ask by HTTP.
+    pub health: Option<TcpListener>,
+    /// The listener for HAProxy's agent checks.
+    pub agent: Option<TcpListener>,
     /// Cursors of the other duties that read the events' segment files.
     pub other_readers: Vec<PathBuf>,
     /// The effective configuration.
@@ -92,6 +100,7 @@ pub(crate) struct App {
     pub(crate) root: RootLink,
     pub(crate) snapshots: Snapshots,
     pub(crate) pulse: Pulse,
+    pub(crate) health: HealthBook,
     pub(crate) history: History,
     pub(crate) samples: SampleBook,
     pub(crate) streams: streams::Streams,
@@ -107,17 +116,19 @@ pub(crate) struct App {
 /// Serves until `shutdown`, or until the root has closed its end of the link. To be run on a
 /// current-thread runtime with time and I/O enabled.
 pub async fn serve(setup: Setup, shutdown: CancellationToken) -> Result<(), ServeError> {
-    let Setup { root, api, http, tcp, other_readers, config } = setup;
+    let Setup { root, api, http, tcp, health, agent, other_readers, config } = setup;
     let root = tokio_unix(root)?;
-    let doors = Doors::open(api, http, tcp)?;
+    let doors = Doors::open(api, http, tcp, health, agent)?;
     let mut tasks = JoinSet::new();
     // The root's end is ours too: whoever waits for `shutdown` learns of both.
     let shutdown = shutdown.child_token();
     let (history, Behind { notes, finished }) =
         History::start(places(&config, other_readers)).map_err(ServeError::Thread)?;
     let root = RootLink::start(root, &mut tasks, shutdown.clone(), history.clone());
+    let snapshots = Snapshots::start(root.clone(), &mut tasks);
     let app = Arc::new(App {
-        snapshots: Snapshots::start(root.clone(), &mut tasks),
+        health: HealthBook::start(snapshots.clone(), history.changes(), &mut tasks),
+        snapshots,
         pulse: Pulse::feel(root.clone(), &mut tasks),
         samples: SampleBook::new(),
         streams: streams::Streams::new(),
@@ -160,6 +171,8 @@ struct Doors {
     unix: UnixDoor,
     web: Option<WebDoor>,
     remote: Option<RemoteDoor>,
+    health: Option<HealthDoor>,
+    agent: Option<AgentDoor>,
 }
 
 impl Doors {
@@ -167,6 +180,8 @@ impl Doors {
         api: UnixListener,
         http: Option<TcpListener>,
         tcp: Option<(TcpListener, Option<config::TlsFiles>)>,
+        health: Option<TcpListener>,
+        agent: Option<TcpListener>,
     ) -> Result<Self, ServeError> {
         let fail = |what| move |source| ServeError::Socket { what, source };
         api.set_nonblocking(true).map_err(fail("API socket"))?;
@@ -187,7 +202,10 @@ impl Doors {
                 Some(RemoteDoor { listener, tls })
             }
         };
-        Ok(Self { unix, web, remote })
+        let health = health.map(tokio_tcp).transpose().map_err(fail("health listener"))?;
+        let agent = agent.map(tokio_tcp).transpose().map_err(fail("listener for agent checks"))?;
+        let (health, agent) = (health.map(HealthDoor), agent.map(AgentDoor));
+        Ok(Self { unix, web, remote, health, agent })
     }
 
     fn keep(self, house: House, open: &mut JoinSet<()>) {
@@ -196,6 +214,13 @@ impl Doors {
         }
         if let Some(remote) = self.remote {
             open.spawn(keep_door(remote, house.clone()));
+        }
+        if let Some(health) = self.health {
+            let router = health::own_router(Arc::clone(&house.app));
+            open.spawn(keep_door(health, House { router, ..house.clone() }));
+        }
+        if let Some(agent) = self.agent {
+            open.spawn(keep_door(agent, house.clone()));
         }
         open.spawn(keep_door(self.unix, house));
     }

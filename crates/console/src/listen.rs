@@ -153,6 +153,28 @@ impl Entrance for RemoteDoor {
     }
 }
 
+/// The listener for balancers: whoever may connect may ask, and nothing but health is told. What
+/// it serves is the house's router, which is another one there.
+pub(crate) struct HealthDoor(pub(crate) TcpListener);
+
+impl Entrance for HealthDoor {
+    type Stream = TcpStream;
+    const NAME: &'static str = "health";
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        self.0.accept().await.map(|(stream, _)| stream)
+    }
+
+    fn refuse(&self, stream: TcpStream) {
+        let _ = stream.try_write(FULL);
+    }
+
+    async fn serve(&self, stream: TcpStream, house: House) {
+        let _ = stream.set_nodelay(true);
+        converse(stream, visitor::on_health(), house).await;
+    }
+}
+
 /// Serves a door until `house.shutdown`; then lets its connections finish for a moment.
 pub(crate) async fn keep_door<E: Entrance>(entrance: E, house: House) {
     let entrance = Arc::new(entrance);

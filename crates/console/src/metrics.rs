@@ -200,6 +200,14 @@ fn own_work(page: &mut Page, app: &App) {
         "Connections closed at once because too many were open.",
     );
     page.sample(&[], app.counters.turned_away_total());
+    page.family(
+        "holdfast_health_answers_total",
+        "counter",
+        "What balancers were told, by HTTP and by agent checks.",
+    );
+    for (face, answer, count) in app.counters.health_answers() {
+        page.sample(&[("face", face), ("answer", answer)], count);
+    }
 }
 
 /// One of our own processes, as `/proc` shows it.

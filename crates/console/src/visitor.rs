@@ -34,6 +34,8 @@ pub(crate) enum Door {
     },
     /// The remote API's TCP listener: tokens only.
     Remote,
+    /// The listener for balancers: no questions asked, nothing but health told.
+    Health,
 }
 
 impl Door {
@@ -43,6 +45,7 @@ impl Door {
             Self::Unix => "unix",
             Self::Web { .. } => "web",
             Self::Remote => "remote",
+            Self::Health => "health",
         }
     }
 }
@@ -97,6 +100,12 @@ pub(crate) fn on_remote() -> Visitor {
         help: "send the header `Authorization: Bearer TOKEN`; `[[api.token]]` lists who has one"
             .into(),
     }
+}
+
+/// Somebody on the listener for balancers.
+pub(crate) fn on_health() -> Visitor {
+    let caller = Caller { name: "balancer".to_owned(), role: Role::None };
+    Visitor { door: Door::Health, caller, help: "".into() }
 }
 
 /// Whose token this is.

@@ -11,6 +11,7 @@ mod watch;
 use crate::App;
 use crate::fault::Refusal;
 use crate::guard::{BODY_BYTES_MAX, guard};
+use crate::health;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
@@ -37,6 +38,7 @@ use utoipa_axum::routes;
         (name = "services", description = "What runs, and acting on it"),
         (name = "events", description = "What happened"),
         (name = "output", description = "Logs and samples"),
+        (name = "health", description = "Verdicts for balancers"),
         (name = "daemon", description = "The daemon itself"),
     )
 )]
@@ -49,6 +51,9 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(services::why))
         .routes(routes!(services::act))
         .routes(routes!(services::signal))
+        .routes(routes!(services::mode))
+        .routes(routes!(health::all))
+        .routes(routes!(health::one))
         .routes(routes!(events::events))
         .routes(routes!(events::stream))
         .routes(routes!(logs::tail))
@@ -76,7 +81,7 @@ pub fn openapi() -> &'static str {
 /// Everything that is served.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let (routes, _) = described().split_for_parts();
-    routes
+    health::with_options(routes)
         .route("/api/v1/openapi.json", get(document))
         .route("/", get(page))
         .route("/service/{name}", get(page))

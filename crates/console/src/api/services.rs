@@ -59,6 +59,39 @@ pub(crate) struct SignalBody {
     signal: String,
 }
 
+/// How much is to be done about a sick service.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModeBody {
+    /// Until somebody sets it otherwise.
+    mode: ModeWish,
+}
+
+/// A mode, or the configured one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ModeWish {
+    /// Look at nothing.
+    Off,
+    /// Compute, show and log everything, and touch nothing.
+    Observe,
+    /// Replace what is sick.
+    Enforce,
+    /// As the configuration says.
+    Default,
+}
+
+impl ModeWish {
+    const fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Off => Some("off"),
+            Self::Observe => Some("observe"),
+            Self::Enforce => Some("enforce"),
+            Self::Default => None,
+        }
+    }
+}
+
 /// Everything that is to be seen.
 #[utoipa::path(get, path = "/api/v1/status", tag = "services",
     responses((status = 200, body = Status), (status = 503, body = ApiFault)))]
@@ -123,7 +156,7 @@ pub(super) async fn act(
     let Path((target, action)) = path.map_err(|_| {
         Refusal::not_found(
             "there is no such action",
-            "there are start, stop, restart, reload, reset, and signal with a body",
+            "there are start, stop, restart, reload, reset, and signal and mode with a body",
         )
     })?;
     let request = Request::Service { action: action.into(), targets: vec![target] };
@@ -151,6 +184,23 @@ pub(super) async fn signal(
     })?;
     let action = ServiceAction::Signal(number);
     on_behalf(&app, caller, Request::Service { action, targets: vec![target] }).await
+}
+
+/// Sets how much is done about a sickness, until somebody sets it otherwise.
+#[utoipa::path(post, path = "/api/v1/services/{target}/mode", tag = "services",
+    params(("target" = String, Path, description = "`web`, `web:1`, or `*` for all")),
+    request_body = ModeBody,
+    responses((status = 200, body = Done), (status = 400, body = ApiFault),
+        (status = 403, body = ApiFault), (status = 404, body = ApiFault)))]
+pub(super) async fn mode(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    target: Result<Path<String>, PathRejection>,
+    body: Result<Json<ModeBody>, JsonRejection>,
+) -> Result<Json<Done>, Refusal> {
+    let (Path(target), Json(ModeBody { mode })) = (target?, body?);
+    let mode = mode.word().map(str::to_owned);
+    on_behalf(&app, caller, Request::Mode { targets: vec![target], mode }).await
 }
 
 /// Has the root do something in the caller's name, so that the event says who it was.

@@ -56,6 +56,31 @@ fn a_signal_is_named_or_numbered_and_nothing_else() {
 }
 
 #[test]
+fn h12_a_mode_is_set_in_the_callers_name_or_refused_as_nonsense() {
+    let house = closed();
+    let send = |body: &str| {
+        let json = "Content-Type: application/json";
+        house.ask("POST", "/api/v1/services/web/mode", &[json], body)
+    };
+    for (body, expect) in [
+        (r#"{"mode":"observe"}"#, Some("observe")),
+        (r#"{"mode":"enforce"}"#, Some("enforce")),
+        (r#"{"mode":"off"}"#, Some("off")),
+        (r#"{"mode":"default"}"#, None),
+    ] {
+        assert_eq!(send(body).status, 200, "{body}");
+        let mode = expect.map(str::to_owned);
+        let request = Request::Mode { targets: vec!["web".into()], mode };
+        house.root.seen.wait_for(|seen| asked(seen) == Some(&request));
+    }
+    for bad in ["", "{}", r#"{"mode":"kill"}"#, r#"{"mode":null}"#] {
+        let answer = send(bad);
+        assert_eq!((answer.status, answer.code()), (400, "invalid".to_owned()), "{bad}");
+    }
+    assert_eq!(house.root.seen.all().len(), 4);
+}
+
+#[test]
 fn what_the_root_refuses_keeps_its_words() {
     let house = closed();
     let busy = house.ask("POST", "/api/v1/services/busy/stop", &[], "");

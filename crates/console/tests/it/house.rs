@@ -29,6 +29,8 @@ pub(crate) struct House {
     pub(crate) dir: TempDir,
     pub(crate) web: SocketAddr,
     pub(crate) remote: SocketAddr,
+    pub(crate) health: SocketAddr,
+    pub(crate) agent: SocketAddr,
     shutdown: CancellationToken,
     thread: Option<JoinHandle<()>>,
     ended: Receiver<Result<(), String>>,
@@ -58,12 +60,17 @@ pub(crate) fn open_in(dir: TempDir, api: ApiSettings, files: Option<TlsFiles>) -
     open_to_all(&socket, 0o666);
     let http = TcpListener::bind("127.0.0.1:0").unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let balancers = TcpListener::bind("127.0.0.1:0").unwrap();
+    let agents = TcpListener::bind("127.0.0.1:0").unwrap();
     let (web, remote) = (http.local_addr().unwrap(), tcp.local_addr().unwrap());
+    let (health, agent) = (balancers.local_addr().unwrap(), agents.local_addr().unwrap());
     let setup = Setup {
         root: near,
         api: listener,
         http: Some(http),
         tcp: Some((tcp, files)),
+        health: Some(balancers),
+        agent: Some(agents),
         config: config(&dir, api, web),
         other_readers: Vec::new(),
     };
@@ -75,7 +82,7 @@ pub(crate) fn open_in(dir: TempDir, api: ApiSettings, files: Option<TlsFiles>) -
         let result = runtime.block_on(serve(setup, token));
         let _ = tell.send(result.map_err(|error| error.to_string()));
     });
-    House { root, dir, web, remote, shutdown, thread: Some(thread), ended }
+    House { root, dir, web, remote, health, agent, shutdown, thread: Some(thread), ended }
 }
 
 /// Only root and our own user may do anything.
@@ -164,6 +171,23 @@ impl House {
         let stream = TcpStream::connect(self.web).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         exchange(stream, method, path, host, headers, "")
+    }
+
+    /// Any request on the listener for balancers.
+    pub(crate) fn balancer(&self, method: &str, path: &str) -> Answer {
+        let stream = TcpStream::connect(self.health).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        exchange(stream, method, path, "any.example", &[], "")
+    }
+
+    /// One agent check: what is sent, and the whole answer.
+    pub(crate) fn agent_check(&self, send: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.agent).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.write_all(send).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// A stream of server-sent events on the Unix socket.

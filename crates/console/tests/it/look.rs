@@ -114,6 +114,8 @@ fn metrics_obey_the_format_and_have_the_promised_names() {
     house.root.event("web", "service.ready", Severity::Info);
     let mut stream = house.stream("/api/v1/events/stream?after=0", &[]);
     assert_eq!(stream.next().unwrap().id, "1");
+    assert_eq!(house.balancer("GET", "/health/web").status, 200);
+    assert!(house.agent_check(b"nobody\n").starts_with("fail "));
     let answer = house.get("/metrics");
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     let text = answer.body;
@@ -128,6 +130,8 @@ fn metrics_obey_the_format_and_have_the_promised_names() {
         "holdfast_events_total{severity=\"info\"} 1",
         "holdfast_events_lost_total 0",
         "holdfast_queue_limit{queue=\"root_requests\"} 64",
+        "holdfast_health_answers_total{face=\"http\",answer=\"in_rotation\"} 1",
+        "holdfast_health_answers_total{face=\"agent\",answer=\"unknown\"} 1",
     ] {
         assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
     }
@@ -178,7 +182,7 @@ fn the_description_is_the_one_that_was_agreed() {
     let answer = house.get("/api/v1/openapi.json");
     assert_eq!(answer.body, console::openapi());
     let paths = answer.json()["paths"].as_object().unwrap().clone();
-    assert_eq!(paths.len(), 17);
+    assert_eq!(paths.len(), 20);
     insta::with_settings!({ snapshot_path => "../golden", prepend_module_to_snapshot => false }, {
         insta::assert_snapshot!("openapi", answer.body);
     });

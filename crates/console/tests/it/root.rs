@@ -2,13 +2,14 @@
 //! segment files and pushes them.
 
 use control::{
-    Envelope, ErrorCode, EventRecord, Fault, InstanceView, Reply, Request, ServiceView, Severity,
-    Snapshot, WhyLink, WhyView, decode_frame, encode_frame,
+    Envelope, ErrorCode, EventRecord, Fault, HealthView, InstanceView, Reply, Request, ServiceView,
+    Severity, Snapshot, WhyLink, WhyView, decode_frame, encode_frame,
 };
 use journal::segment::Writer;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ pub(crate) struct Root {
     pub(crate) seen: Arc<Seen>,
     pub(crate) snapshot: Arc<Mutex<Snapshot>>,
     writer: Mutex<(Writer, u64)>,
+    silent: Arc<AtomicBool>,
 }
 
 /// What the console has asked that changes something.
@@ -57,8 +59,10 @@ impl Root {
         let (seen, snapshot) = (Arc::default(), Arc::new(Mutex::new(snapshot(log))));
         let reader = stream.try_clone().unwrap();
         let (theirs, shown) = (Arc::clone(&seen), Arc::clone(&snapshot));
-        std::thread::spawn(move || answer_all(reader, &theirs, &shown));
-        Self { stream, seen, snapshot, writer: Mutex::new((writer, recovery.next_seq)) }
+        let silent = Arc::new(AtomicBool::new(false));
+        let quiet = Arc::clone(&silent);
+        std::thread::spawn(move || answer_all(reader, &theirs, &shown, &quiet));
+        Self { stream, seen, snapshot, writer: Mutex::new((writer, recovery.next_seq)), silent }
     }
 
     /// Writes an event to its segment, and pushes it.
@@ -84,6 +88,11 @@ impl Root {
         (&self.stream).write_all(&frame).unwrap();
     }
 
+    /// Answers nothing any more.
+    pub(crate) fn fall_silent(&self) {
+        self.silent.store(true, Ordering::SeqCst);
+    }
+
     /// Dies.
     pub(crate) fn die(&self) {
         self.stream.shutdown(std::net::Shutdown::Both).unwrap();
@@ -106,7 +115,7 @@ fn event(source_seq: u64, subject: &str, kind: &str, severity: Severity) -> Even
     }
 }
 
-fn answer_all(mut stream: UnixStream, seen: &Seen, shown: &Mutex<Snapshot>) {
+fn answer_all(mut stream: UnixStream, seen: &Seen, shown: &Mutex<Snapshot>, silent: &AtomicBool) {
     let (mut buffer, mut chunk) = (Vec::new(), [0; 4096]);
     loop {
         match stream.read(&mut chunk) {
@@ -115,6 +124,9 @@ fn answer_all(mut stream: UnixStream, seen: &Seen, shown: &Mutex<Snapshot>) {
         }
         while let Some((envelope, used)) = decode_frame::<Envelope<Request>>(&buffer).unwrap() {
             buffer.drain(..used);
+            if silent.load(Ordering::SeqCst) {
+                continue;
+            }
             let body = answer(envelope.body, seen, shown);
             let frame = encode_frame(&Envelope { id: envelope.id, body }).unwrap();
             if stream.write_all(&frame).is_err() {
@@ -165,6 +177,24 @@ fn answer(request: Request, seen: &Seen, shown: &Mutex<Snapshot>) -> Reply {
     }
 }
 
+/// A state with its usual answers.
+pub(crate) fn health(state: &str) -> HealthView {
+    let (status, agent) = match state {
+        "up" | "dependency_down" => (200, "ready up"),
+        "draining" => (503, "drain"),
+        "stopped" => (503, "maint"),
+        _ => (503, "down"),
+    };
+    HealthView {
+        state: state.into(),
+        status,
+        agent: agent.into(),
+        mode: "off".into(),
+        mode_by: "configuration".into(),
+        ..HealthView::default()
+    }
+}
+
 fn snapshot(log: &Path) -> Snapshot {
     let instance = |name: &str, pid: Option<u32>| InstanceView {
         name: name.into(),
@@ -176,6 +206,7 @@ fn snapshot(log: &Path) -> Snapshot {
         uptime_ms: pid.map(|_| 5000),
         restarts: 2,
         log: log.display().to_string(),
+        health: health(if pid.is_some() { "up" } else { "down" }),
         ..InstanceView::default()
     };
     let service = |name: &str, instances: Vec<InstanceView>| ServiceView {

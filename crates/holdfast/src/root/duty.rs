@@ -81,6 +81,8 @@ fn console(
         api: UnixListener::from(api),
         http: fds.remove("http").map(TcpListener::from),
         tcp: fds.remove("tcp").map(|fd| (TcpListener::from(fd), tls)),
+        health: fds.remove("health").map(TcpListener::from),
+        agent: fds.remove("agent").map(TcpListener::from),
         other_readers: Vec::new(),
         config,
     };

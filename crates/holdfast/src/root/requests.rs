@@ -267,6 +267,7 @@ impl Driver {
             }
         }
         let listeners = new.console.listen != self.config.console.listen
+            || new.health != self.config.health
             || new.api.tcp.as_ref().map(|tcp| tcp.listen)
                 != self.config.api.tcp.as_ref().map(|tcp| tcp.listen);
         let restart_console = listeners

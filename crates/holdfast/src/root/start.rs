@@ -227,7 +227,7 @@ fn assemble(
     for complaint in complaints {
         driver.events.complain("holdfast", complaint);
     }
-    for name in ["http", "tcp"] {
+    for name in ["http", "tcp", "health", "agent"] {
         if let Some(fd) = kept.remove(name) {
             driver.duties.listeners.insert(name.into(), fd);
         }
@@ -353,11 +353,14 @@ impl Driver {
     /// Opens and closes the TCP listeners so that they are as configured.
     pub(crate) fn open_listeners(&mut self) {
         let tcp = self.config.api.tcp.as_ref().map(|tcp| tcp.listen);
-        self.open_listener("http", "console", self.config.console.listen);
-        self.open_listener("tcp", "api", tcp);
+        let health = self.config.health;
+        self.open_listener("http", "`listen` of [console]", self.config.console.listen);
+        self.open_listener("tcp", "`listen` of [api.tcp]", tcp);
+        self.open_listener("health", "`http` of [health]", health.http);
+        self.open_listener("agent", "`agent` of [health]", health.agent);
     }
 
-    fn open_listener(&mut self, name: &str, section: &str, wanted: Option<SocketAddr>) {
+    fn open_listener(&mut self, name: &str, setting: &str, wanted: Option<SocketAddr>) {
         let code = format!("listen-{name}");
         self.notices.remove(&code);
         let Some(address) = wanted else {
@@ -377,8 +380,7 @@ impl Driver {
             Err(error) => {
                 // Nobody's services wait for a web page.
                 let help = format!(
-                    "free the address or set `listen` of [{section}] to another, \
-                                    then run `holdfast reload`"
+                    "free the address or set {setting} to another, then run `holdfast reload`"
                 );
                 self.notice(&code, format!("not served at {address}: {error}"), &help);
             }
