@@ -184,9 +184,11 @@ pub(crate) fn hex(hash: &[u8; 32]) -> String {
     digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
 }
 
-fn sha256(node: Node<'_>, faults: &mut Faults<'_>) -> Option<[u8; 32]> {
+/// 64 hexadecimal digits.
+pub(crate) fn sha256(node: Node<'_>, faults: &mut Faults<'_>) -> Option<[u8; 32]> {
     let Some(text) = node.value.as_str() else {
-        wrong_type(node, "64 hexadecimal digits", "`sha256 = \"9f86d0…\"`", faults);
+        let example = format!("`{} = \"9f86d0…\"`", node.name);
+        wrong_type(node, "64 hexadecimal digits", &example, faults);
         return None;
     };
     let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
@@ -194,11 +196,15 @@ fn sha256(node: Node<'_>, faults: &mut Faults<'_>) -> Option<[u8; 32]> {
     let pairs = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<u8>>();
     let hash = <[u8; 32]>::try_from(pairs).ok().filter(|_| whole && digits.len() == 64);
     if hash.is_none() {
-        // The text itself is not repeated: it may be the token instead of its hash.
+        let help = match node.name {
+            "sha256" => "run `holdfast token`: the hash belongs here, not the token itself",
+            _ => "the hash belongs here: `printf %s PASSWORD | sha256sum`",
+        };
+        // The text itself is not repeated: it may be the secret instead of its hash.
         faults.push(
-            Fault::error("bad-token", "`sha256` is no SHA-256 hash")
+            Fault::error("bad-token", format!("`{}` is no SHA-256 hash", node.name))
                 .at(node.spot, "not 64 hexadecimal digits")
-                .help("run `holdfast token`: the hash belongs here, not the token itself"),
+                .help(help),
         );
     }
     hash

@@ -5,13 +5,15 @@
 
 use crate::api::read_api;
 use crate::conflict::{self, Listeners};
-use crate::daemon::{Context, read_console, read_daemon, read_journal};
+use crate::daemon::{Context, read_console, read_daemon, read_health, read_journal};
 use crate::diagnostic::{Diagnostics, Fault, Faults, quoted};
 use crate::graph;
+use crate::mail;
 use crate::service::{Draft, read_service};
 use crate::settings::Config;
 use crate::source::{FileId, Sources, Spot};
 use crate::suggest::did_you_mean;
+use crate::supervisord;
 use crate::syntax;
 use crate::table::{Entry, Node, Table, entries_of};
 use crate::value::wrong_type;
@@ -25,7 +27,8 @@ use toml::de::DeTable;
 /// Services of one configuration.
 pub const SERVICES_MAX: usize = 10_000;
 
-const SECTIONS: [&str; 6] = ["daemon", "console", "journal", "api", "defaults", "service"];
+const SECTIONS: [&str; 9] =
+    ["daemon", "console", "journal", "api", "health", "mail", "supervisord", "defaults", "service"];
 
 /// The sections of all files, put together.
 struct Sections<'a> {
@@ -53,22 +56,11 @@ pub(crate) fn assemble(
         .collect();
     let mut sections = collect(&tables, &mut faults);
 
-    let mut own = |name| sections.settings.remove(name).unwrap_or_else(|| no_section(name));
-    let (mut daemon, mut console) = (own("daemon"), own("console"));
-    let (mut journal, mut api) = (own("journal"), own("api"));
-    let mut defaults = own("defaults");
-    let listeners = Listeners {
-        console: console.has_own("listen").then(|| console.value_spot("listen")),
-        api_tcp: api.has_own("tcp").then(|| api.key_spot("tcp")),
-    };
-    let daemon = read_daemon(&mut daemon, context, &mut faults);
-    let console = read_console(&mut console, &mut faults);
-    let journal = read_journal(&mut journal, &mut faults);
-    let api = read_api(&mut api, &sections.token_lists, &mut faults);
+    let (settings, places, mut defaults) = read_settings(&mut sections, context, &mut faults);
     check_defaults(&mut defaults, &mut faults);
     let (drafts, unreadable) = read_services(&sections.services, &defaults, &mut faults);
     graph::check(&drafts, &unreadable, &mut faults);
-    conflict::check(&drafts, (&daemon, &console, &api), &listeners, &mut faults);
+    conflict::check(&drafts, &settings, &places, &mut faults);
     if sections.services.is_empty() && sources.ids().next().is_some() {
         faults.push(
             Fault::warning("no-services", "no services are configured")
@@ -78,11 +70,45 @@ pub(crate) fn assemble(
     }
     let services = drafts.into_iter();
     let services = services.map(|draft| (draft.spec.name.clone(), Arc::new(draft.spec))).collect();
-    let health = crate::settings::HealthSettings::default();
-    let (mail, supervisord) = (None, None);
-    let config = Config { daemon, console, api, journal, health, mail, supervisord, services };
+    let config = Config { services, ..settings };
     let diagnostics = faults.into_diagnostics();
     ((!diagnostics.has_errors()).then_some(config), diagnostics)
+}
+
+/// The daemon's own settings, without services; where its listeners stand; and `[defaults]`.
+fn read_settings<'a>(
+    sections: &mut Sections<'a>,
+    context: &Context,
+    faults: &mut Faults<'_>,
+) -> (Config, Listeners, Table<'a>) {
+    let mut taken = |name| sections.settings.remove(name);
+    let mut own = |name| taken(name).unwrap_or_else(|| no_section(name));
+    let (mut daemon, mut console) = (own("daemon"), own("console"));
+    let (mut journal, mut api) = (own("journal"), own("api"));
+    let (mut health, defaults) = (own("health"), own("defaults"));
+    let (mut mail, mut supervisord) = (taken("mail"), taken("supervisord"));
+    let places = Listeners {
+        console: console.has_own("listen").then(|| console.value_spot("listen")),
+        api_tcp: api.has_own("tcp").then(|| api.key_spot("tcp")),
+        health_http: health.has_own("http").then(|| health.value_spot("http")),
+        health_agent: health.has_own("agent").then(|| health.value_spot("agent")),
+        supervisord_tcp: supervisord.as_ref().map(|table| table.value_spot("tcp")),
+        supervisord_unix: supervisord.as_ref().map(|table| table.value_spot("unix")),
+    };
+    let daemon = read_daemon(&mut daemon, context, faults);
+    let mail = mail.as_mut().and_then(|table| mail::read(table, &daemon.node, faults));
+    let supervisord = supervisord.as_mut().map(|table| supervisord::read(table, faults));
+    let config = Config {
+        daemon,
+        console: read_console(&mut console, faults),
+        journal: read_journal(&mut journal, faults),
+        api: read_api(&mut api, &sections.token_lists, faults),
+        health: read_health(&mut health, faults),
+        mail,
+        supervisord,
+        services: BTreeMap::new(),
+    };
+    (config, places, defaults)
 }
 
 fn no_section(name: &str) -> Table<'static> {

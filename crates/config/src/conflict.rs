@@ -4,7 +4,7 @@
 use crate::daemon::SOCKET_PATH_BYTES_MAX;
 use crate::diagnostic::{Fault, Faults};
 use crate::service::{Binding, Draft};
-use crate::settings::{ApiSettings, ConsoleSettings, DaemonSettings};
+use crate::settings::{Config, DaemonSettings};
 use crate::source::Spot;
 use base::format_duration;
 use std::collections::BTreeMap;
@@ -16,24 +16,27 @@ use supervisor::{ServiceSpec, SocketAddress};
 pub(crate) struct Listeners {
     pub(crate) console: Option<Spot>,
     pub(crate) api_tcp: Option<Spot>,
+    pub(crate) health_http: Option<Spot>,
+    pub(crate) health_agent: Option<Spot>,
+    pub(crate) supervisord_tcp: Option<Spot>,
+    pub(crate) supervisord_unix: Option<Spot>,
 }
 
 /// Checks everything.
 pub(crate) fn check(
     drafts: &[Draft],
-    settings: (&DaemonSettings, &ConsoleSettings, &ApiSettings),
+    settings: &Config,
     listeners: &Listeners,
     faults: &mut Faults<'_>,
 ) {
-    let (daemon, console, api) = settings;
-    let mut claims = daemon_claims(console, api, listeners);
+    let mut claims = daemon_claims(settings, listeners);
     claims.extend(drafts.iter().flat_map(service_claims));
     check_ports(claims, faults);
-    check_unix_paths(drafts, faults);
+    check_unix_paths(drafts, settings, listeners, faults);
     check_log_files(drafts, faults);
     for draft in drafts {
-        check_stop_time(draft, daemon, faults);
-        check_notify_path(draft, daemon, faults);
+        check_stop_time(draft, &settings.daemon, faults);
+        check_notify_path(draft, &settings.daemon, faults);
     }
 }
 
@@ -57,22 +60,29 @@ struct Claim {
     spot: Option<Spot>,
 }
 
-fn daemon_claims(
-    console: &ConsoleSettings,
-    api: &ApiSettings,
-    listeners: &Listeners,
-) -> Vec<Claim> {
-    let own = |address: SocketAddr, owner: &str, spot| Claim {
-        protocol: Protocol::Tcp,
-        ip: Some(address.ip()),
-        first: address.port(),
-        last: address.port(),
-        owner: owner.to_owned(),
-        spot,
-    };
-    let console = console.listen.map(|address| own(address, "the web console", listeners.console));
-    let tcp = api.tcp.as_ref().map(|tcp| own(tcp.listen, "the API", listeners.api_tcp));
-    console.into_iter().chain(tcp).filter(|claim| claim.first != 0).collect()
+fn daemon_claims(settings: &Config, listeners: &Listeners) -> Vec<Claim> {
+    let health = &settings.health;
+    let (api, face) = (settings.api.tcp.as_ref(), settings.supervisord.as_ref());
+    [
+        ("the web console", settings.console.listen, listeners.console),
+        ("the API", api.map(|tcp| tcp.listen), listeners.api_tcp),
+        ("the health endpoint", health.http, listeners.health_http),
+        ("the agent check", health.agent, listeners.health_agent),
+        ("supervisord's interface", face.and_then(|face| face.tcp), listeners.supervisord_tcp),
+    ]
+    .into_iter()
+    .filter_map(|(owner, address, spot)| {
+        let address: SocketAddr = address.filter(|address: &SocketAddr| address.port() != 0)?;
+        Some(Claim {
+            protocol: Protocol::Tcp,
+            ip: Some(address.ip()),
+            first: address.port(),
+            last: address.port(),
+            owner: owner.to_owned(),
+            spot,
+        })
+    })
+    .collect()
 }
 
 fn service_claims(draft: &Draft) -> impl Iterator<Item = Claim> + '_ {
@@ -150,8 +160,17 @@ fn report_collision(a: &Claim, b: &Claim, faults: &mut Faults<'_>) {
     });
 }
 
-fn check_unix_paths(drafts: &[Draft], faults: &mut Faults<'_>) {
+fn check_unix_paths(
+    drafts: &[Draft],
+    settings: &Config,
+    listeners: &Listeners,
+    faults: &mut Faults<'_>,
+) {
     let mut first = BTreeMap::new();
+    let face = settings.supervisord.as_ref().and_then(|face| face.unix.as_ref());
+    if let (Some((path, _)), Some(spot)) = (face, listeners.supervisord_unix) {
+        first.insert(path, ("supervisord's interface".to_owned(), spot));
+    }
     for draft in drafts {
         for binding in &draft.bindings {
             let Binding::Socket { address: SocketAddress::Unix { path, .. }, spot, .. } = binding
@@ -159,13 +178,15 @@ fn check_unix_paths(drafts: &[Draft], faults: &mut Faults<'_>) {
                 continue;
             };
             match first.get(path) {
-                None => _ = first.insert(path, (&draft.spec.name, *spot)),
+                None => {
+                    first.insert(path, (format!("service `{}`", draft.spec.name), *spot));
+                }
                 Some((owner, earlier)) => faults.push(
                     Fault::error(
                         "duplicate-address",
                         format!("two sockets have the path {}", path.display()),
                     )
-                    .at(*spot, format!("taken by service `{owner}`"))
+                    .at(*spot, format!("taken by {owner}"))
                     .also(*earlier, "taken here")
                     .help("choose another path"),
                 ),

@@ -1,10 +1,10 @@
-//! The daemon's own sections: `[daemon]`, `[console]` and `[journal]`.
+//! The daemon's own sections: `[daemon]`, `[console]`, `[journal]` and `[health]`.
 //!
 //! Invariant: every setting has a default; the only defaults that depend on the machine come from
 //! the [`Context`].
 
 use crate::diagnostic::{Fault, Faults};
-use crate::settings::{ConsoleSettings, DaemonSettings, JournalSettings};
+use crate::settings::{ConsoleSettings, DaemonSettings, HealthSettings, JournalSettings};
 use crate::table::{Node, Table};
 use crate::value::{absolute_path, duration, line, size, socket_addr};
 use base::ByteSize;
@@ -136,4 +136,28 @@ pub(crate) fn read_journal(table: &mut Table<'_>, faults: &mut Faults<'_>) -> Jo
     });
     table.finish(faults);
     JournalSettings { age_max, size_max }
+}
+
+/// Reads `[health]`.
+pub(crate) fn read_health(table: &mut Table<'_>, faults: &mut Faults<'_>) -> HealthSettings {
+    let [http, agent] = ["http", "agent"].map(|key| {
+        table.read(key, None, faults, |node, faults| match node.value.as_str() {
+            Some("off") => Some(None),
+            _ => health_address(node, faults).map(Some),
+        })
+    });
+    table.finish(faults);
+    HealthSettings { http, agent }
+}
+
+fn health_address(node: Node<'_>, faults: &mut Faults<'_>) -> Option<SocketAddr> {
+    let address = socket_addr(node, faults)?;
+    if !address.ip().is_loopback() {
+        faults.push(
+            Fault::warning("health-exposed", "anybody who can connect may ask how services are")
+                .at(node.spot, "not a loopback address")
+                .help("fine if only balancers can connect; nothing can be changed there"),
+        );
+    }
+    Some(address)
 }

@@ -56,7 +56,7 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
             unchanged += 1;
             continue;
         }
-        let restart = before.process != after.process || before.kind != after.kind;
+        let restart = !before.runs_like(after);
         changed.push(ServiceChange { name: name.clone(), restart });
     }
     Difference {
@@ -84,6 +84,10 @@ fn settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("api.viewers", old.api.viewers != new.api.viewers),
         ("api.tcp", old.api.tcp != new.api.tcp),
         ("api.token", old.api.tokens != new.api.tokens),
+        ("health.http", old.health.http != new.health.http),
+        ("health.agent", old.health.agent != new.health.agent),
+        ("mail", old.mail != new.mail),
+        ("supervisord", old.supervisord != new.supervisord),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))

@@ -1,10 +1,11 @@
 //! References between services: to nobody, and in circles.
 //!
-//! Invariants: every reference of a configuration without faults leads to a service of it, and
-//! "waits for" has no circle, so that a start in parallel always ends.
+//! Invariants: every reference of a configuration without faults leads to a service of it;
+//! "waits for" has no circle, so that a start in parallel always ends; "depends on" has none, so
+//! that the first failing component can be told.
 
 use crate::diagnostic::{Fault, Faults};
-use crate::service::{Draft, Reference};
+use crate::service::{Draft, Reference, Relation};
 use crate::suggest::did_you_mean;
 use base::ServiceName;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,18 +21,22 @@ type Graph<'d> = BTreeMap<&'d ServiceName, Vec<&'d Reference>>;
 /// Checks all references. `unreadable` are names that exist, but whose sections are no tables.
 pub(crate) fn check(drafts: &[Draft], unreadable: &BTreeSet<String>, faults: &mut Faults<'_>) {
     let names: BTreeSet<&ServiceName> = drafts.iter().map(|draft| &draft.spec.name).collect();
-    let mut graph = Graph::new();
+    let (mut order, mut blame) = (Graph::new(), Graph::new());
     for draft in drafts {
-        let edges = graph.entry(&draft.spec.name).or_default();
         for reference in &draft.references {
             if names.contains(&reference.to) {
-                edges.push(reference);
+                let graph = match reference.relation {
+                    Relation::After | Relation::Requires | Relation::Wants => &mut order,
+                    Relation::Depends => &mut blame,
+                };
+                graph.entry(&draft.spec.name).or_default().push(reference);
             } else if !unreadable.contains(reference.to.as_str()) {
                 report_dangling(draft, reference, &names, faults);
             }
         }
     }
-    check_cycles(graph, faults);
+    check_cycles(order, faults);
+    check_cycles(blame, faults);
 }
 
 fn report_dangling(
@@ -164,13 +169,21 @@ fn report_cycle(cycle: &[(&ServiceName, &Reference)], faults: &mut Faults<'_>) {
     let Some((first, first_edge)) = cycle.first() else { return };
     let path: Vec<String> = cycle.iter().map(|(from, _)| format!("`{from}`")).collect();
     let path = path.join(" → ");
-    let message = format!("services wait for each other: {path} → `{first}`");
+    let (all, each, why) = match first_edge.relation {
+        Relation::After | Relation::Requires | Relation::Wants => {
+            ("wait for", "waits for", "none of the services could ever be the first")
+        }
+        Relation::Depends => {
+            ("depend on", "depends on", "nobody could tell which of the services is at fault")
+        }
+    };
+    let message = format!("services {all} each other: {path} → `{first}`");
     let label = |from: &ServiceName, edge: &Reference| {
-        format!("`{from}` waits for `{}` ({})", edge.to, edge.relation.as_str())
+        format!("`{from}` {each} `{}` ({})", edge.to, edge.relation.as_str())
     };
     let fault = Fault::error("dependency-cycle", message)
         .at(first_edge.spot, label(first, first_edge))
-        .help("remove one of these references: none of the services could ever be the first");
+        .help(format!("remove one of these references: {why}"));
     let rest = cycle.iter().skip(1).take(EDGES_SHOWN_MAX);
     faults.push(rest.fold(fault, |fault, (from, edge)| fault.also(edge.spot, label(from, edge))));
 }

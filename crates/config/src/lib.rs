@@ -18,7 +18,9 @@ mod assemble;
 mod conflict;
 mod daemon;
 mod graph;
+mod mail;
 mod service;
+mod supervisord;
 
 mod signal;
 mod suggest;
@@ -30,6 +32,7 @@ mod diagnostic;
 mod render;
 
 mod difference;
+mod modes;
 mod show;
 
 pub use assemble::SERVICES_MAX;
@@ -37,6 +40,7 @@ pub use daemon::Context;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Label, Severity};
 pub use difference::{Difference, ServiceChange, difference};
 pub use load::{Loaded, default_path, defaults, load, parse};
+pub use modes::{Modes, ModesError, parse_modes};
 pub use read::{FILE_BYTES_MAX, FILES_MAX, TOTAL_BYTES_MAX};
 pub use settings::{
     ApiSettings, Config, ConsoleSettings, DaemonSettings, HealthSettings, JournalSettings,

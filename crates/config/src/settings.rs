@@ -141,14 +141,15 @@ pub struct MailSettings {
     pub host: String,
     /// Default: 465 with `tls`, 587 with `starttls`, else 25.
     pub port: u16,
-    /// Default `starttls`, unless the server is on loopback.
+    /// Default `tls` with port 465, `none` where the server is on loopback, else `starttls`.
     pub security: MailSecurity,
     /// PEM certificates that are trusted; `None` = the machine's own
     /// (`/etc/ssl/certs/ca-certificates.crt`).
     pub ca: Option<PathBuf>,
     /// User name for AUTH; `None` = no authentication.
     pub user: Option<String>,
-    /// File that holds the password, readable by holdfast alone.
+    /// File that holds the password in its first line. Whoever sends opens it, and refuses it when
+    /// others than holdfast's user may read it.
     pub password_file: Option<PathBuf>,
     /// The least severity that is mailed besides restarts. Default error.
     pub severity: supervisor::Severity,
@@ -162,7 +163,7 @@ pub struct MailSettings {
 /// How the way to the mail server is protected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MailSecurity {
-    /// Not at all: only towards loopback.
+    /// Not at all; beyond loopback never together with a user, and a warning.
     None,
     /// STARTTLS, required (RFC 3207).
     StartTls,
@@ -173,9 +174,10 @@ pub enum MailSecurity {
 /// `[supervisord]`: the XML-RPC interface for unmodified clients of supervisord.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SupervisordSettings {
-    /// Path of a Unix socket, reachable by its file mode; `None` = none.
+    /// Path of a Unix socket, reachable by its file mode (default 0700); `None` = none. At least
+    /// one of this and `tcp` is there.
     pub unix: Option<(PathBuf, u32)>,
-    /// A TCP listener, loopback unless a user is set; `None` = none.
+    /// A TCP listener, loopback unless a login is set; `None` = none.
     pub tcp: Option<SocketAddr>,
     /// User name and password (SHA-256, as `[[api.token]]`) of HTTP basic authentication.
     pub login: Option<(String, [u8; 32])>,

@@ -2,14 +2,18 @@
 //!
 //! Invariant: what is shown, read again, is the same configuration.
 
+mod faces;
+mod tolerance;
+
 use crate::service::{RESOURCES, Unit};
 use crate::settings::{ApiSettings, Config, Principal};
 use crate::signal::name_of;
 use base::{ByteSize, format_duration};
 use std::path::Path;
+use std::time::Duration;
 use supervisor::{
     IoPriority, Kind, LogPolicy, Probe, ProcessSpec, Readiness, RestartPolicy, RestartWhen,
-    ServiceSpec, SocketAddress, SocketSpec, StopAction, StopStep,
+    ServiceSpec, SocketAddress, SocketSpec, StopAction,
 };
 use toml::{Table, Value};
 
@@ -30,6 +34,7 @@ pub fn show(config: &Config) -> String {
     text.put("age_max", format_duration(config.journal.age_max));
     text.put("size_max", config.journal.size_max.to_string());
     show_api(&mut text, &config.api);
+    faces::show(&mut text, config);
     for service in config.services.values() {
         show_service(&mut text, service);
     }
@@ -91,10 +96,8 @@ fn principal(principal: &Principal) -> String {
 }
 
 fn show_service(text: &mut Text, service: &ServiceSpec) {
-    let name = service.name.as_str();
-    // A dot in a bare header would make a table of it.
-    let quoted = if name.contains('.') { format!("\"{name}\"") } else { name.to_owned() };
-    text.section(&format!("service.{quoted}"));
+    let name = quoted(service.name.as_str());
+    text.section(&format!("service.{name}"));
     text.put("description", service.description.as_str());
     text.put("command", service.process.argv.clone());
     let kind = match &service.kind {
@@ -118,10 +121,18 @@ fn show_service(text: &mut Text, service: &ServiceSpec) {
     text.put("ready", readiness(&service.ready));
     text.put("start_timeout", format_duration(service.start_timeout));
     text.put("watchdog", service.watchdog.map_or("off".to_owned(), format_duration));
-    text.put("stop", service.stop.iter().map(stop_step).collect::<Vec<_>>());
+    let steps = service.stop.iter().map(|step| stop_step(action(&step.action), step.wait));
+    text.put("stop", steps.collect::<Vec<_>>());
     text.put("reload", service.reload.as_ref().map_or(Value::from("off"), |r| action(r).into()));
     text.put("restart", restart(&service.restart));
     text.put("log", log(&service.log));
+    tolerance::show_keys(text, service);
+    tolerance::show_sections(text, &name, &service.tolerance);
+}
+
+/// A dot in a bare header would make a table of it.
+fn quoted(name: &str) -> String {
+    if name.contains('.') { format!("\"{name}\"") } else { name.to_owned() }
 }
 
 fn show_process(text: &mut Text, process: &ProcessSpec) {
@@ -244,10 +255,9 @@ fn action(action: &StopAction) -> Table {
     }
 }
 
-fn stop_step(step: &StopStep) -> Table {
-    let mut table = action(&step.action);
-    table.insert("wait".to_owned(), format_duration(step.wait).into());
-    table
+fn stop_step(mut action: Table, wait: Duration) -> Table {
+    action.insert("wait".to_owned(), format_duration(wait).into());
+    action
 }
 
 fn restart(policy: &RestartPolicy) -> Table {

@@ -18,8 +18,22 @@ pub(crate) enum Port {
     Faulty,
 }
 
+/// What can be filled into a text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope {
+    pub(crate) port: Port,
+    /// A word of this place alone, next to those that every text has.
+    pub(crate) extra: Option<&'static str>,
+}
+
+impl Scope {
+    fn known(self) -> impl Iterator<Item = &'static str> + Clone {
+        KNOWN.into_iter().chain(self.extra)
+    }
+}
+
 /// Reports every template in `text` that can't be filled.
-pub(crate) fn check(text: &str, spot: Spot, port: Port, faults: &mut Faults<'_>) {
+pub(crate) fn check(text: &str, spot: Spot, scope: Scope, faults: &mut Faults<'_>) {
     let mut rest = text;
     let mut before = None;
     while let Some(at) = rest.find(['{', '}']) {
@@ -30,7 +44,7 @@ pub(crate) fn check(text: &str, spot: Spot, port: Port, faults: &mut Faults<'_>)
             continue;
         }
         if let Some(word) = word(brace) {
-            check_word(word, before, spot, port, faults);
+            check_word(word, before, spot, scope, faults);
             (before, rest) = (Some('}'), &brace[word.len() + 2..]);
         } else {
             (before, rest) = (Some('{'), &brace[1..]);
@@ -53,10 +67,10 @@ fn word(brace: &str) -> Option<&str> {
     (first.is_ascii_alphabetic() && inside.chars().all(letters)).then_some(inside)
 }
 
-fn check_word(word: &str, before: Option<char>, spot: Spot, port: Port, faults: &mut Faults<'_>) {
+fn check_word(word: &str, before: Option<char>, spot: Spot, scope: Scope, faults: &mut Faults<'_>) {
     let template = format!("{{{word}}}");
     let place = faults.sources.within(spot, &template);
-    let is_known = KNOWN.contains(&word);
+    let is_known = scope.known().any(|known| known == word);
     match (before == Some('$'), is_known) {
         (true, true) => faults.push(
             Fault::warning(
@@ -66,7 +80,7 @@ fn check_word(word: &str, before: Option<char>, spot: Spot, port: Port, faults: 
             .at(place, "not seen by a shell as a variable")
             .help(format!("write `${{{{{word}}}}}` for the variable")),
         ),
-        (false, true) if word == "port" && port == Port::NotSet => faults.push(
+        (false, true) if word == "port" && scope.port == Port::NotSet => faults.push(
             Fault::error(
                 "template-without-port",
                 "`{port}` is used, but the service has no `port`",
@@ -76,12 +90,14 @@ fn check_word(word: &str, before: Option<char>, spot: Spot, port: Port, faults: 
         ),
         (true, false) | (false, true) => {}
         (false, false) => {
-            let hint = did_you_mean(word, KNOWN).map_or(String::new(), |hint| hint + " ");
+            let hint = did_you_mean(word, scope.known()).map_or(String::new(), |hint| hint + " ");
+            let known: Vec<String> = scope.known().map(|word| format!("{{{word}}}")).collect();
             faults.push(
                 Fault::error("unknown-template", format!("`{template}` is no template"))
                     .at(place, "unknown template")
                     .help(format!(
-                        "{hint}known: {{index}}, {{port}}, {{name}}; for a plain brace write `{{{{`"
+                        "{hint}known: {}; for a plain brace write `{{{{`",
+                        known.join(", ")
                     )),
             );
         }
@@ -116,7 +132,8 @@ mod tests {
         let mut sources = Sources::default();
         sources.add("a.toml".into(), text.to_owned());
         let mut faults = Faults::new(&sources);
-        check(text, Spot::new(FileId(0), 0..text.len()), port, &mut faults);
+        let scope = Scope { port, extra: None };
+        check(text, Spot::new(FileId(0), 0..text.len()), scope, &mut faults);
         faults.into_diagnostics().iter().map(|d| d.code).collect()
     }
 

@@ -70,10 +70,7 @@ impl Supervisor {
         }
         let alive = instance.run.is_some();
         let wanted = instance.wish == Wish::Up && self.shutdown.is_none();
-        let other_process = instance
-            .run
-            .as_ref()
-            .is_some_and(|run| run.spec.process != spec.process || run.spec.kind != spec.kind);
+        let other_process = instance.run.as_ref().is_some_and(|run| !run.spec.runs_like(&spec));
         if !other_process && let Some(run) = &mut instance.run {
             follow(now, run, &old, &spec);
         }

@@ -1,7 +1,8 @@
 //! What a service is: checked, with every default filled in.
 //!
 //! `config` builds these from TOML; the core decides by them; the driver starts processes by them.
-//! Two specs that differ only outside [`ProcessSpec`] need no restart when one replaces the other.
+//! Two specs that differ only outside [`ProcessSpec`] need no restart when one replaces the other,
+//! but for what [`ServiceSpec::runs_like`] names.
 
 use crate::{Dependency, ListenerSpec, Tolerance};
 use base::{Backoff, ByteSize, InstanceId, ServiceName};
@@ -325,6 +326,14 @@ pub struct LogPolicy {
 }
 
 impl ServiceSpec {
+    /// What runs by the one may go on by the other: the same is executed, and its standard input
+    /// and output go to the same kind of reader.
+    pub fn runs_like(&self, other: &Self) -> bool {
+        self.process == other.process
+            && self.kind == other.kind
+            && self.listener.is_some() == other.listener.is_some()
+    }
+
     /// Its instances, in order.
     pub fn instance_ids(&self) -> impl Iterator<Item = InstanceId> + '_ {
         (0..self.instances).map(|n| InstanceId {

@@ -73,7 +73,7 @@ impl Default for Tolerance {
 /// One thing that is looked at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Detector {
-    /// The most that is done about what it sees.
+    /// The most that is done about what it sees. Default enforce: the service's own mode holds.
     pub mode: Mode,
     /// What it looks at.
     pub rule: Rule,
@@ -86,44 +86,45 @@ pub enum Rule {
     Answer {
         /// What is asked.
         probe: HealthProbe,
-        /// Pause between two askings, from 100 ms.
+        /// Pause between two askings, from 100 ms. Default 2 s.
         interval: Duration,
-        /// A longer answer is a bad one.
+        /// A longer answer is a bad one. At most `interval` times `failures`. Default 2 s.
         timeout: Duration,
-        /// Bad answers in a row until it is sick, from 1.
+        /// Bad answers in a row until it is sick, 1 to 1,000. Default 3.
         failures: u32,
     },
     /// Work waits and nothing advances (H2): read from the kernel, without the program's help.
     Backlog {
-        /// At least this many connections wait to be accepted …
+        /// At least this many connections wait to be accepted (default 5) …
         queue: u32,
         /// … or at least this many are established; `None` = only the queue counts.
         connections: Option<u32>,
-        /// All of this time, without progress.
+        /// All of this time, without progress. Default 10 s.
         lasting: Duration,
         /// What counts as progress.
         progress: Progress,
     },
     /// All threads sleep on locks while work waits.
     Deadlock {
-        /// All of this time.
+        /// All of this time. Default 30 s.
         lasting: Duration,
     },
     /// It burns CPU without progress: at least this much of one core.
     Livelock {
-        /// Hundredths of one core, 1 to 100.
+        /// Hundredths of one core, 1 to 100. Default 95.
         core_percent: u32,
-        /// All of this time.
+        /// All of this time. Default 1 min.
         lasting: Duration,
         /// What counts as progress. CPU time itself does not.
         progress: Progress,
     },
     /// One of its processes is in uninterruptible sleep.
     Uninterruptible {
-        /// All of this time.
+        /// All of this time. Default 1 min.
         lasting: Duration,
     },
-    /// Something grows (H3, H7). At least one of the three is set.
+    /// Something grows (H3, H7). At least one of the three is set; for CLOSE_WAIT, of which no
+    /// machine has a fixed number, `limit` is.
     Leak {
         /// What.
         resource: LeakResource,
@@ -138,16 +139,17 @@ pub enum Rule {
     },
     /// It has been up for so long (H5).
     Age {
-        /// The time.
+        /// The time, from 1 min. Default 24 h.
         every: Duration,
-        /// Each instance draws its own time, at most this share earlier, in hundredths.
+        /// Each instance draws its own time, at most this share earlier, in hundredths, 0 to 50.
+        /// Default 10.
         jitter_percent: u32,
     },
     /// It has served so many requests (H6).
     Requests {
         /// This many; the next one goes to the successor.
         after: u64,
-        /// Who counts.
+        /// Who counts. Default: the service says it by sd_notify.
         source: CounterSource,
     },
 }
@@ -209,10 +211,11 @@ impl LeakResource {
 /// A prediction: growth that goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Trend {
-    /// The slope is taken over this time; less history says nothing.
+    /// The slope is taken over this time; less history says nothing. At least ten samples.
+    /// Default 30 min.
     pub window: Duration,
     /// Sick when exhaustion (of `limit`, of the share, or of what there is) is nearer than this.
-    /// The replacement then waits for a quiet moment, at most half of it.
+    /// The replacement then waits for a quiet moment, at most half of it. Default 20 min.
     pub ahead: Duration,
 }
 
@@ -334,6 +337,7 @@ pub struct Remedy {
     /// What is done.
     pub action: StopAction,
     /// How long it is given to help. Still sick then: the next remedy, or the replacement.
+    /// Default 10 s.
     pub wait: Duration,
 }
 
@@ -379,9 +383,9 @@ pub enum StackTool {
 /// A sick run is kept for inspection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QuarantinePolicy {
-    /// For so long, then it is killed.
+    /// For so long, then it is killed. Default 1 h.
     pub keep: Duration,
-    /// At most so many of one service at a time; the oldest goes first.
+    /// At most so many of one service at a time; the oldest goes first. Default 1.
     pub max: u16,
 }
 

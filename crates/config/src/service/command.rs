@@ -46,7 +46,7 @@ pub(crate) fn read(
         }
     };
     if let Some(line) = node.value.as_str() {
-        template::check(line, node.spot, scope.port, faults);
+        template::check(line, node.spot, scope, faults);
     }
     Some(argv)
 }
@@ -82,7 +82,7 @@ fn arguments(node: Node<'_>, scope: Scope, faults: &mut Faults<'_>) -> Option<Ve
     }
     let read = list(node, "a command", "`[\"program\", \"argument\"]`", faults, |item, faults| {
         let text = text(item, faults)?;
-        template::check(text, item.spot, scope.port, faults);
+        template::check(text, item.spot, scope, faults);
         Some((text.to_owned(), item.spot))
     })?;
     let (program, spot) = match read.first() {

@@ -7,12 +7,22 @@
 mod command;
 mod limits;
 mod log;
+mod probe;
 mod process;
 mod ready;
 mod restart;
 mod rules;
 mod socket;
 mod stop;
+
+mod answers;
+mod counter;
+mod depends;
+mod detect;
+mod evidence;
+mod listener;
+mod tolerance;
+mod tolerance_rules;
 
 pub(crate) use limits::{RESOURCES, Unit};
 pub(crate) use process::{Binding, is_account};
@@ -21,12 +31,12 @@ pub(crate) use stop::ladder_time;
 use crate::diagnostic::{Fault, Faults, quoted};
 use crate::source::Spot;
 use crate::table::{Node, Table};
-use crate::template::Port;
+use crate::template::{Port, Scope};
 use crate::value::{absolute_path, boolean, duration, integer, line, list, text, unknown_value};
 use base::ServiceName;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
-use supervisor::{Kind, ServiceSpec, Tolerance};
+use supervisor::{Kind, ServiceSpec, Successor};
 
 /// Instances of one service.
 pub(crate) const INSTANCES_MAX: u16 = 1_000;
@@ -34,12 +44,14 @@ pub(crate) const INSTANCES_MAX: u16 = 1_000;
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// Which of the three lists a reference stands in.
+/// Which of the keys a reference stands in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Relation {
     After,
     Requires,
     Wants,
+    /// Not an order: whose fault it is.
+    Depends,
 }
 
 impl Relation {
@@ -48,6 +60,7 @@ impl Relation {
             Self::After => "after",
             Self::Requires => "requires",
             Self::Wants => "wants",
+            Self::Depends => "depends",
         }
     }
 }
@@ -75,12 +88,6 @@ pub(crate) struct Draft {
     pub(crate) stop_spot: Spot,
 }
 
-/// What the readers of one service's parts share.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Scope {
-    pub(crate) port: Port,
-}
-
 /// Reads a service. Keys that it does not set come from the table's fallback.
 pub(crate) fn read_service(
     name: ServiceName,
@@ -96,13 +103,7 @@ pub(crate) fn read_service(
         table.read("instances", 1, faults, |node, faults| integer(node, 1..=INSTANCES_MAX, faults));
     let port =
         table.read_option("port", faults, |node, faults| integer(node, 1..=u16::MAX, faults));
-    let scope = Scope {
-        port: match port {
-            Some(_) => Port::Set,
-            None if table.sound(&["port"]) && !table.is_partial => Port::NotSet,
-            None => Port::Faulty,
-        },
-    };
+    let scope = scope_of(table, port);
     let (process, mut bindings) = process::read(table, scope, port, instances, faults);
     let mut references = Vec::new();
     let after = read_references(Relation::After, &name, table, &mut references, faults);
@@ -112,11 +113,7 @@ pub(crate) fn read_service(
     let start_timeout = table.read("start_timeout", 60 * SECOND, faults, |node, faults| {
         duration(node, Duration::from_millis(10)..=DAY, faults)
     });
-    let watchdog = table.read("watchdog", None, faults, |node, faults| {
-        let period =
-            (!is_off(node)).then(|| duration(node, Duration::from_millis(100)..=DAY, faults));
-        period.map_or(Some(None), |period| period.map(Some))
-    });
+    let watchdog = read_watchdog(table, faults);
     let stop = stop::read_stop(table, scope, faults);
     let reload = table.read("reload", None, faults, |node, faults| {
         let action = (!is_off(node)).then(|| stop::read_action(node, scope, faults));
@@ -124,6 +121,10 @@ pub(crate) fn read_service(
     });
     let restart = restart::read(table, &kind, faults);
     let log = log::read(table, scope, faults);
+    let depends = depends::read(&name, table, scope, &mut references, faults);
+    let found = detect::read(table, scope, faults);
+    let (tolerance, places) = tolerance::read(table, &found, scope, faults);
+    let listener = listener::read(table, faults);
     let log_spot = log.path.as_ref().map(|_| table.value_spot("log"));
     let spec = ServiceSpec {
         name,
@@ -142,19 +143,41 @@ pub(crate) fn read_service(
         restart,
         watchdog,
         log,
-        tolerance: Tolerance::default(),
-        depends: BTreeMap::new(),
-        listener: None,
+        tolerance,
+        depends,
+        listener,
     };
     table.finish(faults);
     if !table.is_partial {
         rules::check(&spec, table, faults);
+        tolerance_rules::check(&spec, &found, &places, table, faults);
+    }
+    if spec.tolerance.replace.successor == Successor::Beside {
+        bindings.iter_mut().for_each(Binding::double);
     }
     if !table.sound(&["instances"]) {
         bindings.clear();
     }
     let (spot, stop_spot) = (table.spot, table.value_spot("stop"));
     Draft { spec, spot, references, bindings, log_spot, stop_spot }
+}
+
+/// What texts of this service can have filled in.
+fn scope_of(table: &Table<'_>, port: Option<u16>) -> Scope {
+    let port = match port {
+        Some(_) => Port::Set,
+        None if table.sound(&["port"]) && !table.is_partial => Port::NotSet,
+        None => Port::Faulty,
+    };
+    Scope { port, extra: None }
+}
+
+fn read_watchdog(table: &mut Table<'_>, faults: &mut Faults<'_>) -> Option<Duration> {
+    table.read("watchdog", None, faults, |node, faults| {
+        let period =
+            (!is_off(node)).then(|| duration(node, Duration::from_millis(100)..=DAY, faults));
+        period.map_or(Some(None), |period| period.map(Some))
+    })
 }
 
 /// Whether a key is switched off, which is stronger than a default.
@@ -206,7 +229,7 @@ fn read_references(
     let from = references.len();
     table.read(key, (), faults, |node, faults| {
         let read = list(node, "a list of services", &example, faults, |item, faults| {
-            let reference = read_reference(relation, own, item, faults)?;
+            let reference = reference(relation, own, item, faults)?;
             references.push(reference);
             Some(())
         });
@@ -215,7 +238,8 @@ fn read_references(
     references[from..].iter().map(|reference| reference.to.clone()).collect()
 }
 
-fn read_reference(
+/// The name of another service.
+fn reference(
     relation: Relation,
     own: &ServiceName,
     item: Node<'_>,

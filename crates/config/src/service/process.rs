@@ -37,6 +37,15 @@ pub(crate) enum Binding {
     Ports { first: u16, count: u16, spot: Spot },
 }
 
+impl Binding {
+    /// A successor beside each run takes ports of its own; sockets are passed on.
+    pub(crate) fn double(&mut self) {
+        if let Self::Ports { count, .. } = self {
+            *count = count.saturating_mul(2);
+        }
+    }
+}
+
 /// Reads the process of a service, and what it listens on.
 pub(crate) fn read(
     table: &mut Table<'_>,
@@ -109,7 +118,7 @@ pub(crate) fn template_path(
     faults: &mut Faults<'_>,
 ) -> Option<PathBuf> {
     let text = nonempty(node, faults)?;
-    template::check(text, node.spot, scope.port, faults);
+    template::check(text, node.spot, scope, faults);
     check_absolute(node.name, text, node.spot, faults)
 }
 
@@ -132,7 +141,7 @@ fn env(node: Node<'_>, scope: Scope, faults: &mut Faults<'_>) -> Option<BTreeMap
             continue;
         };
         whole &= check_text(name, value, entry.node.spot, faults).is_some();
-        template::check(value, entry.node.spot, scope.port, faults);
+        template::check(value, entry.node.spot, scope, faults);
         env.insert(name.to_owned(), value.to_owned());
     }
     whole.then_some(env)
@@ -165,7 +174,7 @@ fn env_files(
     let example = "`env_file = [\"/etc/default/web\", \"-/etc/default/optional\"]`";
     list(node, "a list of files", example, faults, |item, faults| {
         let text = nonempty(item, faults)?;
-        template::check(text, item.spot, scope.port, faults);
+        template::check(text, item.spot, scope, faults);
         let (path, may_be_missing) = match text.strip_prefix('-') {
             Some(path) => (path, true),
             None => (text, false),

@@ -1,12 +1,12 @@
 //! `ready`: when a service counts as ready.
 
 use super::command::{self, Through};
+use super::probe::{host_port, http_url, status};
 use super::process::template_path;
 use super::{DAY, Scope};
-use crate::diagnostic::{Fault, Faults, quoted};
+use crate::diagnostic::{Fault, Faults};
 use crate::table::{Node, Table};
-use crate::template;
-use crate::value::{duration, integer, nonempty, table, unknown_value, wrong_type};
+use crate::value::{duration, table, unknown_value, wrong_type};
 use std::time::Duration;
 use supervisor::{Probe, Readiness};
 
@@ -37,8 +37,7 @@ fn read_table(node: Node<'_>, scope: Scope, faults: &mut Faults<'_>) -> Option<R
     let time = |node: Node<'_>, faults: &mut Faults<'_>| duration(node, MILLISECOND..=DAY, faults);
     let tcp = ready.read_option("tcp", faults, |node, faults| host_port(node, scope, faults));
     let url = ready.read_option("http", faults, |node, faults| http_url(node, scope, faults));
-    let status =
-        ready.read_option("status", faults, |node, faults| integer(node, 100..=599_u16, faults));
+    let status = ready.read_option("status", faults, status);
     let command = ready.read_option("command", faults, |node, faults| {
         command::read(node, Through::Words, scope, faults)
     });
@@ -102,53 +101,4 @@ fn check_ways(ready: &Table<'_>, ways: &[&str], faults: &mut Faults<'_>) -> Opti
         }
     }
     Some(())
-}
-
-fn host_port(node: Node<'_>, scope: Scope, faults: &mut Faults<'_>) -> Option<String> {
-    let text = nonempty(node, faults)?;
-    template::check(text, node.spot, scope.port, faults);
-    if is_host_port(text) {
-        return Some(text.to_owned());
-    }
-    faults.push(
-        Fault::error("bad-address", format!("{} is no address and port", quoted(text)))
-            .at(node.spot, "not `host:port`")
-            .help("write it like \"127.0.0.1:{port}\" or \"localhost:8080\""),
-    );
-    None
-}
-
-/// `host:port`, where the port is a number or has a template.
-fn is_host_port(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let number = port.parse::<u16>().is_ok_and(|port| port != 0);
-    let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
-    let host_ok = !host.is_empty() && !bare_v6 && !host.contains(['/', ' ', '@']);
-    host_ok && (number || port.contains("{port}") || port.contains("{index}"))
-}
-
-fn http_url(node: Node<'_>, scope: Scope, faults: &mut Faults<'_>) -> Option<String> {
-    let text = nonempty(node, faults)?;
-    template::check(text, node.spot, scope.port, faults);
-    let authority = text.strip_prefix("http://").map(|rest| rest.split(['/', '?']).next());
-    let good = authority.flatten().is_some_and(|authority| {
-        let host_only = || !authority.contains(':') && !authority.is_empty();
-        let plain = !authority.contains('@') && !text.contains(char::is_whitespace);
-        plain && (host_only() || is_host_port(authority))
-    });
-    if good {
-        return Some(text.to_owned());
-    }
-    let help = match text.strip_prefix("https://") {
-        Some(rest) => {
-            format!("TLS is not probed: use \"http://{rest}\", a `tcp` probe or a command")
-        }
-        None => "write it like \"http://127.0.0.1:{port}/health\"".to_owned(),
-    };
-    faults.push(
-        Fault::error("bad-url", format!("{} can't be probed", quoted(text)))
-            .at(node.spot, "no `http://` URL with host and port")
-            .help(help),
-    );
-    None
 }

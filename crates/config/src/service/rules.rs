@@ -7,7 +7,7 @@ use crate::diagnostic::{Fault, Faults};
 use crate::table::Table;
 use crate::template::tells_instances_apart;
 use base::format_duration;
-use supervisor::{Kind, Readiness, RestartWhen, ServiceSpec, SocketAddress};
+use supervisor::{Kind, Readiness, RestartWhen, ServiceSpec, SocketAddress, Successor};
 
 /// Checks all of them.
 pub(crate) fn check(spec: &ServiceSpec, table: &Table<'_>, faults: &mut Faults<'_>) {
@@ -134,23 +134,27 @@ fn check_ports(spec: &ServiceSpec, table: &Table<'_>, faults: &mut Faults<'_>) {
     if !table.sound(&["instances", "port", "sockets"]) {
         return;
     }
-    let last = u32::from(spec.instances) - 1;
-    let own = spec.process.port.map(|port| ("port", port));
+    let instances = u32::from(spec.instances);
+    // A successor beside each run needs a port of its own.
+    let beside = spec.tolerance.replace.successor == Successor::Beside;
+    let runs = if beside { 2 * instances } else { instances };
+    let own = spec.process.port.map(|port| ("port", port, runs));
     let sockets = spec.process.sockets.iter().filter(|socket| !socket.shared);
     let ports = sockets.filter_map(|socket| match &socket.address {
         SocketAddress::Tcp(address) | SocketAddress::Udp(address) => {
-            Some(("sockets", address.port()))
+            Some(("sockets", address.port(), instances))
         }
         SocketAddress::Unix { .. } => None,
     });
-    for (key, first) in own.into_iter().chain(ports) {
+    for (key, first, count) in own.into_iter().chain(ports) {
+        let last = count - 1;
         let highest = u32::from(first) + last;
         if u32::from(u16::MAX) < highest {
-            let count = spec.instances;
+            let with = if count == instances { "" } else { " with their successors" };
             faults.push(
                 Fault::error(
                     "ports-run-out",
-                    format!("{count} instances need ports up to {highest}"),
+                    format!("{instances} instances{with} need ports up to {highest}"),
                 )
                 .at(table.value_spot(key), format!("counting up from {first} passes 65535"))
                 .also(table.key_spot("instances"), "the number of instances")

@@ -100,7 +100,12 @@ pub(crate) fn read_action(
     found
 }
 
-fn action_keys(table: &mut Table<'_>, scope: Scope, faults: &mut Faults<'_>) -> Option<StopAction> {
+/// What the keys `signal` and `command` of a table say.
+pub(crate) fn action_keys(
+    table: &mut Table<'_>,
+    scope: Scope,
+    faults: &mut Faults<'_>,
+) -> Option<StopAction> {
     let by_signal = table.read_option("signal", faults, signal);
     let by_command = table.read_option("command", faults, |node, faults| {
         command::read(node, Through::Words, scope, faults)

@@ -29,6 +29,27 @@ fn faults_of_the_daemon_and_the_api_are_reported() {
 }
 
 #[test]
+fn faults_of_tolerance_are_reported() {
+    golden("tolerance", &rendered(include_str!("faults/tolerance.toml")));
+}
+
+#[test]
+fn faults_of_health_mail_and_supervisord_are_reported() {
+    golden("faces", &rendered(include_str!("faults/faces.toml")));
+    golden("faces_more", &rendered(include_str!("faults/faces_more.toml")));
+}
+
+#[test]
+fn a_secret_is_never_repeated() {
+    let json = parse(include_str!("faults/faces.toml")).diagnostics.to_json();
+    for diagnostic in json["diagnostics"].as_array().unwrap() {
+        for key in ["message", "help"] {
+            assert!(!diagnostic[key].to_string().contains("geheim"), "{diagnostic}");
+        }
+    }
+}
+
+#[test]
 fn contradictions_within_a_service_are_reported() {
     golden("contradictions", &rendered(include_str!("faults/contradictions.toml")));
 }
@@ -53,6 +74,9 @@ fn doubtful_things_are_warned_of_but_accepted() {
     let loaded = parse(include_str!("faults/doubtful.toml"));
     assert!(loaded.config.is_some());
     golden("doubtful", &loaded.diagnostics.render(false));
+    let loaded = parse(include_str!("faults/doubtful_tolerance.toml"));
+    assert!(loaded.config.is_some());
+    golden("doubtful_tolerance", &loaded.diagnostics.render(false));
 }
 
 #[test]

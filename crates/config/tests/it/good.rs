@@ -1,9 +1,11 @@
 //! What is right is read as it was meant, and shown so that it reads back the same.
 
 use crate::support::{codes, golden, good, parse};
+use config::MailSecurity;
 use std::time::Duration;
 use supervisor::{
-    Kind, Probe, Readiness, Resource, RestartWhen, RlimitPair, SocketAddress, StopAction,
+    HealthState, Kind, LeakResource, Mode, Probe, Readiness, Resource, RestartWhen, RlimitPair,
+    Rule, Severity, SocketAddress, StackTool, StopAction, Successor, Trend,
 };
 
 const RICH: &str = include_str!("rich.toml");
@@ -49,8 +51,98 @@ fn every_key_is_read_as_it_was_meant() {
 }
 
 #[test]
+fn tolerance_is_read_as_it_was_meant() {
+    let config = good(RICH);
+    let web = &config.services[&"web".parse().unwrap()];
+    let tolerance = &web.tolerance;
+    assert_eq!(tolerance.mode, Mode::Enforce);
+    assert_eq!(tolerance.replace.successor, Successor::Beside);
+    assert_eq!(tolerance.replace.warm_up.len(), 4);
+    assert_eq!(tolerance.replace.group_max, 2);
+    let seconds = Duration::from_secs;
+    assert_eq!((tolerance.replace.settle, tolerance.replace.drain), (seconds(2), seconds(15)));
+    assert_eq!(tolerance.quarantine.map(|q| (q.keep, q.max)), Some((seconds(1800), 2)));
+    let pid = ["eu-stack", "-p", "{pid}"].map(str::to_owned).to_vec();
+    assert_eq!(tolerance.evidence.stacks, StackTool::Command(pid));
+    let answer = |state: HealthState| {
+        tolerance.answers.get(&state).map(|answer| (answer.status, answer.agent.as_str()))
+    };
+    assert_eq!(answer(HealthState::Starting), Some((503, "drain")), "the status is the default");
+    assert_eq!(answer(HealthState::Sick), Some((500, "down")), "the words are the default");
+    assert_eq!(answer(HealthState::Up), None);
+    assert_eq!(tolerance.remedies[0].action, StopAction::Signal(1));
+    assert!(tolerance.remedies[0].detectors.contains("slow"));
+    let kinds: Vec<&str> = tolerance.detectors.values().map(|d| d.rule.kind()).collect();
+    assert_eq!(kinds.len(), 15, "one of each kind: {kinds:?}");
+    let slow = &tolerance.detectors["slow"];
+    assert_eq!((slow.mode, slow.rule.kind()), (Mode::Observe, "http"));
+    let memory = Rule::Leak {
+        resource: LeakResource::Memory,
+        limit: Some(500 << 20),
+        share_percent: Some(80),
+        trend: Some(Trend { window: seconds(1800), ahead: seconds(1200) }),
+    };
+    assert_eq!(tolerance.detectors["memory"].rule, memory);
+    assert_eq!(tolerance.detectors["requests"].mode, Mode::Enforce);
+    assert_eq!(web.depends.len(), 5);
+    assert_eq!(web.depends["cache"].slow, Some(Duration::from_millis(200)));
+    let crashmail = &config.services[&"crashmail".parse().unwrap()];
+    assert_eq!(crashmail.listener.as_ref().map(|l| (l.events.len(), l.buffer)), Some((2, 50)));
+    assert_eq!(crashmail.tolerance.mode, Mode::Observe, "a bare word");
+}
+
+#[test]
+fn health_mail_and_supervisord_are_read_as_they_were_meant() {
+    let config = good(RICH);
+    assert_eq!(config.health.agent.map(|at| at.port()), Some(7493));
+    let mail = config.mail.unwrap();
+    assert_eq!((mail.host.as_str(), mail.port), ("mail.example.org", 2525));
+    assert_eq!(mail.severity, Severity::Warning);
+    let face = config.supervisord.unwrap();
+    assert_eq!(face.unix, Some(("/run/holdfast-alpha/supervisor.sock".into(), 0o770)));
+    assert_eq!(face.login.map(|(user, _)| user).as_deref(), Some("admin"));
+    let empty = good("");
+    assert_eq!((empty.health.http, empty.mail, empty.supervisord), (None, None, None));
+}
+
+#[test]
+fn the_way_to_the_mail_server_is_protected_unless_it_is_on_this_machine() {
+    for (server, port, security) in [
+        ("mail.example.org", 587, MailSecurity::StartTls),
+        ("mail.example.org:25", 25, MailSecurity::StartTls),
+        ("mail.example.org:465", 465, MailSecurity::Tls),
+        ("127.0.0.1", 25, MailSecurity::None),
+        ("[::1]:2525", 2525, MailSecurity::None),
+        ("localhost", 25, MailSecurity::None),
+        ("2001:db8::25", 587, MailSecurity::StartTls),
+    ] {
+        let text = format!("[mail]\nto = [\"a@b\"]\nserver = \"{server}\"\n");
+        let mail = good(&text).mail.unwrap();
+        assert_eq!((mail.port, mail.security), (port, security), "{server}");
+        assert_eq!(mail.from, "holdfast@node1");
+    }
+}
+
+#[test]
+fn tolerance_of_the_defaults_holds_where_a_service_has_none() {
+    let config = good(
+        "[defaults]\ntolerance = { mode = \"observe\", interval = \"10s\" }\n\
+         [defaults.detect.memory]\nshare_percent = 80\n\
+         [service.a]\ncommand = \"x\"\n\
+         [service.b]\ncommand = \"x\"\ntolerance = \"off\"\ndetect = {}\n",
+    );
+    let tolerance =
+        |name: &str| config.services[&name.parse::<base::ServiceName>().unwrap()].tolerance.clone();
+    let a = tolerance("a");
+    assert_eq!((a.mode, a.interval), (Mode::Observe, Duration::from_secs(10)));
+    assert_eq!(a.detectors.len(), 1);
+    assert_eq!(tolerance("b"), supervisor::Tolerance::default());
+}
+
+#[test]
 fn what_is_shown_reads_back_as_the_same_configuration() {
-    for text in [RICH, "", "[service.a]\ncommand = \"true\"\n"] {
+    let example = include_str!("../../../../docs/examples/tolerance.toml");
+    for text in [RICH, "", "[service.a]\ncommand = \"true\"\n", example] {
         let config = good(text);
         let shown = config::show(&config);
         let again = good(&shown);

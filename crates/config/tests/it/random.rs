@@ -57,11 +57,80 @@ fn key() -> impl Strategy<Value = (&'static str, String)> {
             ("log", format!("{{ size = \"{size}B\", keep = {keep}, split_stderr = {split} }}"))
         }),
         (1..=64_i32).prop_map(|n| ("reload", format!("{{ signal = {n} }}"))),
+        (
+            select(vec!["off", "observe", "enforce"]),
+            (1_u32..3600, 0..=86_400_u32, 0..=86_400_u32),
+            (1..=600_000_u32, 1..=10_000_u32, any::<bool>()),
+            prop::option::of((1..2_592_000_u32, 1..=100_u16)),
+            (200..=599_u16, select(vec!["ready up", "50%", "down # why", "drain maxconn:3"])),
+        )
+            .prop_map(|(mode, (interval, settle, drain), (budget, keep, core), frozen, answer)| {
+                let quarantine = frozen.map_or("\"off\"".to_owned(), |(keep, max)| {
+                    format!("{{ keep = \"{keep}s\", max = {max} }}")
+                });
+                let text = format!(
+                    "{{ mode = \"{mode}\", interval = \"{interval}s\", settle = \"{settle}s\", \
+                     drain = \"{drain}s\", quarantine = {quarantine}, \
+                     evidence = {{ budget = \"{budget}ms\", keep = {keep}, core = {core} }}, \
+                     answers = {{ sick = {{ status = {}, agent = \"{}\" }} }} }}",
+                    answer.0, answer.1
+                );
+                ("tolerance", text)
+            }),
+        detectors().prop_map(|detectors| ("detect", format!("{{ {} }}", detectors.join(", ")))),
+        (text(), time(), 100..=599_u16).prop_map(move |(contains, slow, status)| {
+            let contains = quoted(format!("x{contains}"));
+            let text = format!(
+                "{{ a = {{ http = \"http://a:1/\", status = {status}, contains = {contains}, \
+                 slow = {slow} }}, b = {{ mount = \"/x\" }} }}"
+            );
+            ("depends", text)
+        }),
         prop::collection::vec(text(), 0..4).prop_map(move |arguments| {
             let arguments: Vec<String> = arguments.into_iter().map(quoted).collect();
             ("command", format!("[\"/bin/x\", {}]", arguments.join(", ")))
         }),
     ]
+}
+
+/// Detectors, all of them right, by names that differ.
+fn detectors() -> impl Strategy<Value = Vec<String>> {
+    let time = |from: u64| (from..86_400_000).prop_map(|ms| format!("\"{ms}ms\""));
+    let leak = (
+        select(vec!["memory", "swap", "disk"]),
+        1_u64 << 20..1 << 50,
+        1..=100_u32,
+        (36_000_000_u64..604_800_000, 10_000_u64..604_800_000),
+    );
+    let one = prop_oneof![
+        (100_u64..86_400_000, 1..=1000_u32).prop_map(|(ms, failures)| format!(
+            "kind = \"tcp\", address = \"a:1\", interval = \"{ms}ms\", timeout = \"{ms}ms\", \
+             failures = {failures}"
+        )),
+        (1..1_u32 << 30, time(1)).prop_map(|(n, lasting)| format!(
+            "kind = \"backlog\", queue = {n}, connections = {n}, lasting = {lasting}"
+        )),
+        (1..=100_u32, time(1)).prop_map(|(n, lasting)| format!(
+            "kind = \"livelock\", core_percent = {n}, lasting = {lasting}, progress = {{ notify = true }}"
+        )),
+        leak.prop_map(|(kind, limit, share, (window, ahead))| {
+            let path = if kind == "disk" { "path = \"/x\", " } else { "" };
+            format!(
+                "kind = \"{kind}\", {path}limit = \"{limit}B\", share_percent = {share}, \
+                 trend = {{ window = \"{window}ms\", ahead = \"{ahead}ms\" }}"
+            )
+        }),
+        (60_000_u64..86_400_000, 0..=50_u32).prop_map(|(ms, jitter)| format!(
+            "kind = \"age\", every = \"{ms}ms\", jitter_percent = {jitter}"
+        )),
+        (1..=i64::MAX).prop_map(|n| format!(
+            "kind = \"requests\", after = {n}, source = {{ http = \"http://a/\", field = \"a.b\" }}"
+        )),
+    ];
+    let named = prop::collection::btree_map("[a-z][a-z0-9._-]{0,6}", one, 0..4);
+    named.prop_map(|all| {
+        all.into_iter().map(|(name, keys)| format!("\"{name}\" = {{ {keys} }}")).collect()
+    })
 }
 
 proptest! {
@@ -90,7 +159,7 @@ proptest! {
     fn what_is_shown_reads_back_as_the_same(
         services in prop::collection::btree_map(
             "[a-z][a-z0-9._-]{0,10}",
-            prop::collection::btree_map(0..14_usize, key(), 0..8),
+            prop::collection::btree_map(0..17_usize, key(), 0..9),
             0..4,
         ),
     ) {
