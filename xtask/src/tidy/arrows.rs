@@ -57,6 +57,7 @@ pub(crate) const ROOMS: &[Room] = &[
     room("sys", Layer::Edge, &[]),
     room("journal", Layer::Edge, &[]),
     room("console", Layer::Edge, &["config", "journal", "sys"]),
+    room("supervisord", Layer::Edge, &[]),
     room("holdfast", Layer::Bin, &[]),
     room("xtask", Layer::Dev, &[]),
 ];

@@ -1,0 +1,240 @@
+//! Our events, told as supervisord tells its own.
+//!
+//! Why it remembers: supervisord's events say from which state a process came, and some of ours mean
+//! one thing or another by what was before: a process that ends while it starts has failed to start.
+//! Invariants: what is told of a process follows supervisord's diagram of states; a record that says
+//! nothing new of a process's state tells nothing; events of a run that has been replaced are not
+//! told as if they were about its successor.
+//! Source: the manual's "Process States"; `supervisor::EventKind`.
+
+use crate::event::{NewState, Payload};
+use crate::info::ProcessState;
+use crate::name::ProcessName;
+use control::{EventRecord, InstanceView, Severity};
+use std::collections::BTreeMap;
+
+/// The kind of record that a call of `sendRemoteCommEvent` becomes. Its data are `type` and `data`.
+pub const REMOTE_KIND: &str = "supervisord.remote";
+
+/// What has been told of one instance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Told {
+    state: ProcessState,
+    run: Option<u64>,
+    /// The latest run that has been replaced: whatever comes of it is history.
+    replaced: Option<u64>,
+    pid: u32,
+    /// Failed starts in a row.
+    tries: u32,
+    /// It has ended while it was starting; was that a success? Nobody knows yet what follows.
+    ended: Option<bool>,
+}
+
+impl Told {
+    fn new(state: ProcessState) -> Self {
+        Self { state, run: None, replaced: None, pid: 0, tries: 0, ended: None }
+    }
+}
+
+/// Remembers what has been told.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Translator {
+    told: BTreeMap<String, Told>,
+}
+
+impl Translator {
+    /// Takes the states that are there as told already.
+    pub fn begin<'a>(&mut self, instances: impl Iterator<Item = &'a InstanceView>) {
+        for view in instances {
+            let state = match ProcessState::of(&view.state) {
+                ProcessState::Unknown => ProcessState::Stopped,
+                state => state,
+            };
+            let known = Told { run: view.run, pid: view.pid.unwrap_or(0), ..Told::new(state) };
+            self.told.insert(view.name.clone(), known);
+        }
+    }
+
+    /// What supervisord would have told. At most four events.
+    pub fn translate(&mut self, record: &EventRecord) -> Vec<Payload> {
+        match record.kind.as_str() {
+            "daemon.started" => return vec![Payload::SupervisorRunning],
+            "daemon.stopping" => return vec![Payload::SupervisorStopping],
+            REMOTE_KIND => return remote(record).into_iter().collect(),
+            "service.added" => return group(record, Payload::GroupAdded),
+            "service.removed" => {
+                self.told.remove(&record.subject);
+                return group(record, Payload::GroupRemoved);
+            }
+            kind if !kind.starts_with("service.") => return Vec::new(),
+            _ => {}
+        }
+        let run = number(record, "run");
+        let told = self.told.entry(record.subject.clone());
+        let told = told.or_insert_with(|| Told::new(usual_before(&record.kind)));
+        if run.is_some() && run == told.replaced {
+            return Vec::new();
+        }
+        let mut news = News { name: ProcessName::of(&record.subject), told, payloads: Vec::new() };
+        news.tell(record, run);
+        news.payloads
+    }
+}
+
+/// What is told of one record.
+struct News<'a> {
+    name: ProcessName,
+    told: &'a mut Told,
+    payloads: Vec<Payload>,
+}
+
+impl News<'_> {
+    fn tell(&mut self, record: &EventRecord, run: Option<u64>) {
+        if let Some(pid) = number(record, "pid").and_then(|pid| u32::try_from(pid).ok())
+            && record.kind != "service.exited"
+        {
+            self.told.pid = pid;
+        }
+        match record.kind.as_str() {
+            "service.adopted" => {
+                self.told.state = ProcessState::Running;
+                self.told.run = run;
+            }
+            "service.starting" => self.starting(run),
+            "service.ready" => self.ready(run),
+            "service.stopping" => self.stopping(),
+            "service.exited" => self.exited(record),
+            "service.stopped" => self.stopped(),
+            "service.finished" => self.finished(),
+            "service.failed" | "service.budget_spent" => self.fatal(),
+            "service.start_failed" if record.severity == Severity::Error => self.fatal(),
+            "service.start_failed" | "service.restart_scheduled" => self.backoff(),
+            _ => {}
+        }
+    }
+
+    fn change(&mut self, to: NewState) {
+        let from = std::mem::replace(&mut self.told.state, to.state());
+        self.payloads.push(Payload::State { name: self.name.clone(), from, to });
+    }
+
+    fn starting(&mut self, run: Option<u64>) {
+        if matches!(self.told.state, ProcessState::Running | ProcessState::Stopping) {
+            // A successor begins beside the one that it replaces: to supervisord, one process.
+            self.told.replaced = self.told.run;
+            self.stopped();
+        }
+        // A start whose end nobody has recorded.
+        self.backoff();
+        self.told.ended = None;
+        self.told.run = run;
+        self.told.pid = 0;
+        self.change(NewState::Starting { tries: self.told.tries });
+    }
+
+    fn ready(&mut self, run: Option<u64>) {
+        if matches!(self.told.state, ProcessState::Running | ProcessState::Stopping) {
+            return;
+        }
+        if self.told.state != ProcessState::Starting {
+            let pid = self.told.pid;
+            self.starting(run);
+            self.told.pid = pid;
+        }
+        self.told.tries = 0;
+        self.change(NewState::Running { pid: self.told.pid });
+    }
+
+    fn stopping(&mut self) {
+        if self.told.state.is_up() {
+            self.change(NewState::Stopping { pid: self.told.pid });
+        }
+    }
+
+    fn exited(&mut self, record: &EventRecord) {
+        let pid = number(record, "pid").and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+        let asked = record.data.get("asked").and_then(serde_json::Value::as_bool).unwrap_or(false);
+        let expected = record.severity == Severity::Info;
+        self.told.pid = pid;
+        match self.told.state {
+            ProcessState::Stopping => self.change(NewState::Stopped { pid }),
+            _ if asked => self.stopped(),
+            ProcessState::Running => self.change(NewState::Exited { pid, expected }),
+            ProcessState::Starting => self.told.ended = Some(expected),
+            _ => {}
+        }
+    }
+
+    fn stopped(&mut self) {
+        self.stopping();
+        if self.told.state == ProcessState::Stopping {
+            self.change(NewState::Stopped { pid: self.told.pid });
+        }
+    }
+
+    /// It has done its work: a process that ends while it starts was running all the same.
+    fn finished(&mut self) {
+        if self.told.state == ProcessState::Starting {
+            self.ready(self.told.run);
+        }
+        if self.told.state == ProcessState::Running {
+            let expected = self.told.ended.take().unwrap_or(true);
+            self.change(NewState::Exited { pid: self.told.pid, expected });
+        }
+    }
+
+    fn backoff(&mut self) {
+        if self.told.state == ProcessState::Starting {
+            self.told.ended = None;
+            self.told.tries = self.told.tries.saturating_add(1);
+            self.change(NewState::Backoff { tries: self.told.tries });
+        }
+    }
+
+    fn fatal(&mut self) {
+        if self.told.state == ProcessState::Fatal {
+            return;
+        }
+        self.backoff();
+        if self.told.state != ProcessState::Backoff {
+            // In supervisord's diagram no other state comes before this one.
+            self.told.state = ProcessState::Backoff;
+        }
+        self.told.tries = 0;
+        self.change(NewState::Fatal);
+    }
+}
+
+/// The state before a record of an instance that nothing is known of.
+fn usual_before(kind: &str) -> ProcessState {
+    match kind {
+        "service.ready" | "service.start_failed" | "service.restart_scheduled" => {
+            ProcessState::Starting
+        }
+        "service.stopping" | "service.exited" | "service.finished" => ProcessState::Running,
+        "service.stopped" => ProcessState::Stopping,
+        "service.failed" | "service.budget_spent" => ProcessState::Backoff,
+        _ => ProcessState::Stopped,
+    }
+}
+
+/// A group is new or gone with its first instance.
+fn group(record: &EventRecord, payload: fn(String) -> Payload) -> Vec<Payload> {
+    let (group, first) = match record.subject.split_once(':') {
+        None => (record.subject.as_str(), true),
+        Some((group, index)) => (group, index == "0"),
+    };
+    if first { vec![payload(group.to_owned())] } else { Vec::new() }
+}
+
+fn remote(record: &EventRecord) -> Option<Payload> {
+    let text = |name: &str| record.data.get(name).and_then(serde_json::Value::as_str);
+    Some(Payload::Remote { kind: text("type")?.to_owned(), data: text("data")?.to_owned() })
+}
+
+fn number(record: &EventRecord, name: &str) -> Option<u64> {
+    record.data.get(name).and_then(serde_json::Value::as_u64)
+}
+
+#[cfg(test)]
+mod tests;
