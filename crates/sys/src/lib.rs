@@ -1,5 +1,5 @@
 //! Linux, as the daemon needs it: processes and their trees, cgroups, pidfds, pipes, sockets, locks,
-//! users, /proc, the double fork, and the watch over our own loops.
+//! users, /proc, samples of services, the double fork, and the watch over our own loops.
 //!
 //! **Never**: decides anything about a service; no async runtime; no state but what the kernel keeps
 //! (two small exceptions say so: the descriptor limit of [`process`] and the runs of [`tree`]).
@@ -23,6 +23,7 @@ pub mod users;
 
 pub mod cgroup;
 pub mod proc_fs;
+pub mod sample;
 pub mod tree;
 
 pub mod fifo;

@@ -222,7 +222,7 @@ fn split_name(line: &[u8]) -> Option<(&[u8], &str)> {
     Some((name, std::str::from_utf8(line.get(close + 1..)?).ok()?))
 }
 
-fn parse_stat(line: &[u8]) -> Option<Stat> {
+pub(crate) fn parse_stat(line: &[u8]) -> Option<Stat> {
     let (name, rest) = split_name(line)?;
     let pid = line.split(|byte| *byte == b' ').next()?;
     let mut fields = rest.split_ascii_whitespace();

@@ -47,9 +47,7 @@ impl Mounted {
 }
 
 pub(super) fn detect(base_name: &str) -> Cgroups {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let mounted = find_mounted(&mounts, &own);
+    let mounted = read_mounted();
     let mut found = Cgroups {
         tracking: None,
         controllers: Vec::new(),
@@ -84,6 +82,25 @@ pub(super) fn places_of_process(
         let directory = mounted.directory_of(&text)?;
         let path = directory.ancestors().find(|above| above.ends_with(&wanted))?;
         Some(Place { is_v2: mounted.is_v2, path: path.to_owned() })
+    };
+    let mut places: Vec<Place> = mounted.iter().filter_map(place_in).collect();
+    places.sort_by_key(|place| !place.is_v2);
+    places
+}
+
+/// What is mounted, without making anything.
+pub(super) fn read_mounted() -> Vec<Mounted> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    find_mounted(&mounts, &own)
+}
+
+/// The directories that a process is in; that of version 2 comes first.
+pub(super) fn all_places_of_process(mounted: &[Mounted], pid: u32) -> Vec<Place> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let place_in = |mounted: &Mounted| {
+        let path = mounted.directory_of(&text).filter(|path| path.is_dir())?;
+        Some(Place { is_v2: mounted.is_v2, path })
     };
     let mut places: Vec<Place> = mounted.iter().filter_map(place_in).collect();
     places.sort_by_key(|place| !place.is_v2);

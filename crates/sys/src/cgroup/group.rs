@@ -48,6 +48,19 @@ impl Group {
         Self { tracking, others }
     }
 
+    /// Each directory of it, and whether it stands in a hierarchy of version 2: another process of
+    /// ours can make the same group of them by [`Group::of_directories`].
+    pub fn directories(&self) -> Vec<(bool, PathBuf)> {
+        self.places().map(|place| (place.is_v2, place.path.clone())).collect()
+    }
+
+    /// The other half of [`Group::directories`]; `None` if there are none.
+    pub fn of_directories(directories: Vec<(bool, PathBuf)>) -> Option<Self> {
+        let places: Vec<Place> =
+            directories.into_iter().map(|(is_v2, path)| Place { is_v2, path }).collect();
+        (!places.is_empty()).then(|| Self::new(places))
+    }
+
     /// The files through which a process enters the group: one for each hierarchy.
     pub fn procs_files(&self) -> Vec<PathBuf> {
         self.places().map(|place| place.path.join("cgroup.procs")).collect()
@@ -127,7 +140,7 @@ impl Group {
         })
     }
 
-    fn places(&self) -> impl Iterator<Item = &Place> {
+    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
         std::iter::once(&self.tracking).chain(&self.others)
     }
 
@@ -210,7 +223,7 @@ fn remove_tree(path: &Path, depth: usize) -> io::Result<()> {
 }
 
 /// The number behind a word, in a file of `word number` lines.
-fn keyed(path: &Path, key: &str) -> Option<u64> {
+pub(super) fn keyed(path: &Path, key: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
     line.trim().parse().ok()

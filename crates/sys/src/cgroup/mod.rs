@@ -7,9 +7,11 @@
 //! Layout: `<mount>/<our own cgroup>/<base name>/<group>`, in each hierarchy that is used.
 //! Source: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
 
+mod counters;
 mod detect;
 mod group;
 
+pub use counters::{Mounts, REPORT_BYTES_MAX};
 pub use group::Group;
 
 use detect::{Hierarchy, Mounted};

@@ -4,12 +4,15 @@
 //! Source: unix(7), ip(7), sock_diag(7), sd_listen_fds(3).
 
 mod diag;
+mod dump;
 mod holder;
 mod listen;
 mod notify;
 mod peer;
 
 pub use diag::tcp_peer_uid;
+pub(crate) use dump::{CLOSE_WAIT, Counters, Diagnostics, ESTABLISHED, LISTENING};
+pub use dump::{SocketState, TcpSocket, UnixSocket};
 pub use holder::holder;
 pub use listen::{ListenError, is_bound_to, listen};
 pub use notify::{NOTIFY_BYTES_MAX, notify_socket, receive_notify};

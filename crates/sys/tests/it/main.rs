@@ -14,6 +14,7 @@ mod cgroups;
 mod daemon;
 mod hygiene;
 mod pidfds;
+mod samples;
 mod sockets;
 mod spawning;
 mod stalls;

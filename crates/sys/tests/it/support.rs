@@ -168,6 +168,7 @@ extern "C" fn before_main() {
         "exec" => crate::spawning::exec_helper(&argument),
         "notify" => crate::daemon::notify_helper(),
         "headless" => crate::trees::headless_helper(),
+        "sample" => crate::samples::sample_helper(&argument),
         _ => 99,
     };
     std::process::exit(code);

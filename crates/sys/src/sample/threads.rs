@@ -1,0 +1,218 @@
+//! How the threads of a process sleep: on locks, in the depths of the kernel, or not at all.
+//!
+//! The kernel tells where a sleeping thread waits (`wchan`), by the name of a function. Those that
+//! stand for locks are in [`LOCKS`]; their names have changed with the kernel's versions, and all of
+//! them are known here.
+//! Source: proc_pid_wchan(5), proc_pid_task(5); kernel/futex/, kernel/locking/, fs/locks.c,
+//! ipc/sem.c of Linux 4.18 to 6.18.
+
+use super::files;
+use super::{LockWaits, Scratch, THREADS_LOOKED_AT_MAX, UNINTERRUPTIBLE_MAX};
+use rustix::fs::Dir;
+use std::fmt::Write as _;
+use std::os::fd::BorrowedFd;
+
+/// Beginnings of the names of functions in which a thread waits for a lock.
+const LOCKS: [&str; 14] = [
+    "futex_",
+    "__futex_",
+    "do_futex",
+    "rt_mutex_",
+    "__rt_mutex_",
+    "rwsem_",
+    "__mutex_lock",
+    "mutex_lock",
+    "__down",
+    "do_semtimedop",
+    "__do_semtimedop",
+    "locks_lock_inode_wait",
+    "fcntl_setlk",
+    "flock_lock_inode_wait",
+];
+
+/// Where frozen processes wait: with version 1 of control groups in uninterruptible sleep.
+const FROZEN: [&str; 2] = ["__refrigerator", "do_freezer_trap"];
+
+/// Threads of one process whose children are asked for.
+const TASKS_MAX: usize = 4096;
+
+/// What was seen of all threads of a run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Threads {
+    /// How many may still be looked at.
+    pub(super) left: u32,
+    /// How they sleep.
+    pub(super) waits: LockWaits,
+    /// Threads in an interruptible sleep, and those of them of which the kernel did not tell where.
+    pub(super) asleep: u32,
+    /// As above.
+    pub(super) untold: u32,
+    /// How often they came onto a processor; `None` if the kernel does not count it.
+    pub(super) switches: Option<u64>,
+    /// Those in uninterruptible sleep.
+    pub(super) uninterruptible: Vec<(u32, String)>,
+    /// Children of theirs, alive or not.
+    pub(super) children: Vec<u32>,
+    /// Only their children are wanted.
+    pub(super) only_children: bool,
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self {
+            left: THREADS_LOOKED_AT_MAX,
+            waits: LockWaits::default(),
+            asleep: 0,
+            untold: 0,
+            switches: Some(0),
+            uninterruptible: Vec::new(),
+            children: Vec::new(),
+            only_children: false,
+        }
+    }
+}
+
+/// Whether a process has a thread in uninterruptible sleep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Calm {
+    Yes,
+    No,
+}
+
+impl Threads {
+    /// Looks at the threads of one process. `count` is their number, `state` that of the first one.
+    pub(super) fn look(
+        &mut self,
+        process: BorrowedFd<'_>,
+        pid: u32,
+        count: u32,
+        state: u8,
+        scratch: &mut Scratch,
+    ) -> Calm {
+        if count <= 1 {
+            return self.look_at(process, pid, state, scratch);
+        }
+        let Ok(tasks) = files::open_below(process, "task").and_then(|fd| Ok(Dir::new(fd)?)) else {
+            return Calm::Yes;
+        };
+        let mut calm = Calm::Yes;
+        for entry in tasks.flatten().take(TASKS_MAX) {
+            let name = entry.file_name().to_bytes();
+            let Some(tid) = files::number(name).and_then(|tid| u32::try_from(tid).ok()) else {
+                continue;
+            };
+            let state = if self.is_worth_a_look() { state_of(process, tid, scratch) } else { None };
+            if self.look_at(process, tid, state.unwrap_or(b'?'), scratch) == Calm::No {
+                calm = Calm::No;
+            }
+        }
+        calm
+    }
+
+    fn is_worth_a_look(&self) -> bool {
+        !self.only_children && 0 < self.left
+    }
+
+    fn look_at(
+        &mut self,
+        process: BorrowedFd<'_>,
+        tid: u32,
+        state: u8,
+        scratch: &mut Scratch,
+    ) -> Calm {
+        if let Some(text) = read(process, tid, "children", scratch)
+            && let Ok(text) = std::str::from_utf8(text)
+        {
+            self.children.extend(text.split_ascii_whitespace().flat_map(str::parse::<u32>));
+        }
+        if !self.is_worth_a_look() {
+            return if state == b'D' { Calm::No } else { Calm::Yes };
+        }
+        self.left -= 1;
+        self.waits.looked_at += 1;
+        let switches = read(process, tid, "schedstat", scratch).and_then(times_on_a_processor);
+        self.switches = self.switches.and_then(|sum| Some(sum.saturating_add(switches?)));
+        match state {
+            b'R' => self.waits.running += 1,
+            b'S' => {
+                self.asleep += 1;
+                match read(process, tid, "wchan", scratch) {
+                    Some(text) if is_one_of(text, &LOCKS) => self.waits.on_locks += 1,
+                    Some(b"0" | b"") | None => self.untold += 1,
+                    Some(_) => {}
+                }
+            }
+            b'D' => return self.look_deep(process, tid, scratch),
+            _ => {}
+        }
+        Calm::Yes
+    }
+
+    fn look_deep(&mut self, process: BorrowedFd<'_>, tid: u32, scratch: &mut Scratch) -> Calm {
+        let channel = read(process, tid, "wchan", scratch).unwrap_or(&[]);
+        if is_one_of(channel, &FROZEN) {
+            return Calm::Yes;
+        }
+        if is_one_of(channel, &LOCKS) {
+            self.waits.on_locks += 1;
+        }
+        if self.uninterruptible.len() < UNINTERRUPTIBLE_MAX {
+            let channel = if channel == b"0" { &[] } else { channel };
+            self.uninterruptible.push((tid, String::from_utf8_lossy(channel).into_owned()));
+        }
+        Calm::No
+    }
+}
+
+fn state_of(process: BorrowedFd<'_>, tid: u32, scratch: &mut Scratch) -> Option<u8> {
+    let text = read(process, tid, "stat", scratch)?;
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    text.get(end + 2).copied()
+}
+
+fn read<'s>(
+    process: BorrowedFd<'_>,
+    tid: u32,
+    file: &str,
+    scratch: &'s mut Scratch,
+) -> Option<&'s [u8]> {
+    scratch.path.clear();
+    write!(scratch.path, "task/{tid}/{file}").ok()?;
+    files::read_below(process, &scratch.path, &mut scratch.bytes).ok()
+}
+
+/// The third number: time on a processor, time in a queue, times on a processor.
+fn times_on_a_processor(text: &[u8]) -> Option<u64> {
+    files::number(text.split(|byte| *byte == b' ').nth(2)?)
+}
+
+fn is_one_of(channel: &[u8], beginnings: &[&str]) -> bool {
+    beginnings.iter().any(|beginning| channel.starts_with(beginning.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_are_told_from_other_sleeps_by_the_names_of_all_kernels() {
+        for name in
+            ["futex_wait_queue_me", "futex_wait_queue", "futex_do_wait", "rwsem_down_read_slowpath"]
+        {
+            assert!(is_one_of(name.as_bytes(), &LOCKS), "{name}");
+        }
+        for name in [
+            "do_epoll_wait",
+            "ep_poll",
+            "hrtimer_nanosleep",
+            "pipe_read",
+            "unix_stream_read_generic",
+            "0",
+            "",
+        ] {
+            assert!(!is_one_of(name.as_bytes(), &LOCKS), "{name}");
+        }
+        assert_eq!(times_on_a_processor(b"82107561 3834373 89\n"), Some(89));
+        assert_eq!(times_on_a_processor(b"0 0"), None);
+    }
+}
