@@ -22,6 +22,7 @@ pub mod command;
 pub mod users;
 
 pub mod cgroup;
+pub mod inspect;
 pub mod proc_fs;
 pub mod sample;
 pub mod tree;

@@ -70,6 +70,12 @@ pub fn stat(pid: u32) -> io::Result<Stat> {
     parse_stat(line).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
+/// Reads `/proc/<pid>/task/<tid>/stat`: the same about one thread. `threads` is that of the process.
+pub fn thread_stat(pid: u32, tid: u32) -> io::Result<Stat> {
+    let line = std::fs::read(format!("/proc/{pid}/task/{tid}/stat"))?;
+    parse_stat(&line).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
 /// The children of all threads of a process. Empty when it is gone.
 pub fn children(pid: u32) -> Vec<u32> {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };

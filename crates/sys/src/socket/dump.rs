@@ -96,7 +96,7 @@ pub(crate) const CLOSE_WAIT: u32 = 1 << 8;
 /// As above.
 pub(crate) const LISTENING: u32 = 1 << 10;
 
-/// A TCP socket.
+/// A TCP (or UDP) socket.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TcpSocket {
     /// What it does.
@@ -162,8 +162,23 @@ impl Diagnostics {
         counters: Counters,
         mut each: impl FnMut(TcpSocket),
     ) -> io::Result<()> {
+        self.inet(libc::IPPROTO_TCP, states, counters, &mut each)
+    }
+
+    /// Every UDP socket of both families. Its queues are in bytes.
+    pub(crate) fn udp(&mut self, mut each: impl FnMut(TcpSocket)) -> io::Result<()> {
+        self.inet(libc::IPPROTO_UDP, u32::MAX, Counters::NotWanted, &mut each)
+    }
+
+    fn inet(
+        &mut self,
+        protocol: i32,
+        states: u32,
+        counters: Counters,
+        each: &mut impl FnMut(TcpSocket),
+    ) -> io::Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
-            let request = inet_request(family, states, counters);
+            let request = inet_request(family, protocol, states, counters);
             self.dump(&request, |body| {
                 if let Some(socket) = tcp_socket(body) {
                     each(socket);
@@ -259,17 +274,13 @@ fn message(request: &[u8], sequence: u32) -> Vec<u8> {
 }
 
 /// `struct inet_diag_req_v2`.
-fn inet_request(family: i32, states: u32, counters: Counters) -> Vec<u8> {
+fn inet_request(family: i32, protocol: i32, states: u32, counters: Counters) -> Vec<u8> {
     let extensions = match counters {
         Counters::Wanted => 1 << (INET_DIAG_INFO - 1),
         Counters::NotWanted => 0,
     };
-    let mut bytes = vec![
-        u8::try_from(family).unwrap_or(0),
-        u8::try_from(libc::IPPROTO_TCP).unwrap_or(0),
-        extensions,
-        0,
-    ];
+    let mut bytes =
+        vec![u8::try_from(family).unwrap_or(0), u8::try_from(protocol).unwrap_or(0), extensions, 0];
     bytes.extend(states.to_ne_bytes());
     bytes.extend([0; 48]); // any addresses, any interface
     bytes

@@ -13,6 +13,7 @@
 mod cgroups;
 mod daemon;
 mod hygiene;
+mod inspecting;
 mod pidfds;
 mod samples;
 mod sockets;
