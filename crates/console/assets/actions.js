@@ -38,8 +38,14 @@ export async function perform(action, target) {
   await send(action, target);
 }
 
+/** Sets how much is done about a sickness of `target`: `off`, `observe`, `enforce` or `default`. */
+export async function setMode(target, mode) {
+  if (mode === "enforce" && !(await confirm({ title: `Enforce on ${target}?`, text: "What its detectors call sick is replaced from now on, and what is sick now at once.", button: "Enforce", icon: "shield", tone: "accent" }))) return;
+  await send("mode", target, { mode });
+}
+
 async function send(action, target, body) {
-  const words = { start: "Starting", stop: "Stopping", restart: "Restarting", reload: "Reloading", reset: "Clearing the failure of", signal: "Signalling" };
+  const words = { start: "Starting", stop: "Stopping", restart: "Restarting", reload: "Reloading", reset: "Clearing the failure of", signal: "Signalling", mode: "Setting the mode of" };
   try {
     const done = await api.act(target, action, body);
     toast("ok", done?.message || `${words[action] ?? action} ${target}`);

@@ -65,7 +65,7 @@ export const whoami = () => get("/whoami");
 /** The causal chain of a subject. */
 export const why = (subject) => get(`/why/${encodeURIComponent(subject)}`);
 
-/** Does something with a service or an instance; `body` only for signals. */
+/** Does something with a service or an instance; `body` only for signals and modes. */
 export const act = (target, action, body) => post(`/services/${encodeURIComponent(target)}/${action}`, body);
 
 /** Events, by filter; newest first unless `order` says otherwise. */

@@ -7,7 +7,7 @@
 import { h, replace, setText, setAttr, show, prose } from "./dom.js";
 import { icon, mark } from "./icons.js";
 import { store, on, start, retryNow, mayAct } from "./store.js";
-import { summary, verdict, stateOf } from "./states.js";
+import { summary, verdict, shownState, stateOf } from "./states.js";
 import { clock, count, list } from "./format.js";
 import { overview } from "./overview.js";
 import { servicePage } from "./service.js";
@@ -87,7 +87,7 @@ function buildHeader() {
       const isHere = path === "/" ? location.pathname === "/" || location.pathname.startsWith("/service/") : location.pathname === path;
       setAttr(link, "aria-current", isHere ? "page" : null);
     });
-    const failing = summary(store.snapshot).failingServices.length;
+    const failing = summary(store.snapshot).attention;
     show(attention, 0 < failing);
     setText(attention, String(failing));
     setAttr(attention, "aria-label", `${failing} need attention`);
@@ -189,7 +189,7 @@ function announcer() {
   let timer = 0;
   return () => {
     const now = new Map();
-    for (const service of store.snapshot?.services ?? []) for (const one of service.instances) now.set(one.name, one.state);
+    for (const service of store.snapshot?.services ?? []) for (const one of service.instances) now.set(one.name, shownState(one));
     if (before) {
       for (const [name, state] of now) if (before.has(name) && before.get(name) !== state) changes.set(name, state);
     }

@@ -29,6 +29,15 @@ export function duration(ms) {
   return `${days} d ${hours % 24} h`;
 }
 
+/** One unit: `45 s`, `12 min`, `3 h`, `6 days`. */
+export function span(ms) {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172800) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86400)} days`;
+}
+
 /** `now`, `12 s ago`, `3 min ago`, `2 h ago`, `3 d ago`. */
 export function ago(us) {
   const seconds = Math.floor((nowUs() - us) / 1e6);

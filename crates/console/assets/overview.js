@@ -7,14 +7,16 @@
 import { h, setText, setAttr, show, replace, arrange } from "./dom.js";
 import { icon } from "./icons.js";
 import { store, on, endsLastHour, wantEvents } from "./store.js";
-import { summary, verdict, stateOf } from "./states.js";
-import { bytes, count, duration, nowUs, percent } from "./format.js";
+import { summary, verdict, isPassing, shownState, stateOf, workarounds } from "./states.js";
+import { bytes, count, duration, nowUs, percent, span } from "./format.js";
 import { sparkline } from "./sparkline.js";
 import { instanceRow, groupRow, MEMORY_NOISE, CPU_NOISE } from "./rows.js";
 import { eventList } from "./eventlist.js";
 
 /** Events beside the services. */
 const PANEL_EVENTS_MAX = 60;
+/** Workarounds that are named; the rest is counted. */
+const STANDING_MAX = 3;
 /** Services with more instances than this begin folded. */
 const UNFOLDED_MAX = 6;
 
@@ -37,17 +39,19 @@ export function overview(main) {
   const tiles = tileRow(() => table.draw());
   const table = serviceTable();
   const panel = eventPanel();
+  const standing = workaroundStrip();
   document.title = "Holdfast";
   wantEvents(true);
 
   const columns = h("div", { class: "columns" }, table, panel);
-  replace(main, head, tiles, columns);
+  replace(main, head, tiles, standing, columns);
   const draw = () => {
     const isBlind = !store.snapshot && store.connection.state !== "connecting";
     show(tiles, !isBlind);
     show(columns, !isBlind);
     head.update();
     tiles.update();
+    standing.update();
     table.draw();
   };
   const stops = [on("status", draw), on("me", draw), on("connection", draw), on("events", () => { panel.update(); tiles.update(); })];
@@ -85,6 +89,35 @@ function verdictHead() {
   return node;
 }
 
+/** Workarounds are said as long as they are in force, so that none becomes permanent unnoticed. */
+function workaroundStrip() {
+  const words = h("span", { class: "banner-text" });
+  const node = h("section", { class: "banner standing", "aria-label": "Workarounds", hidden: true }, icon("shield"), words);
+  let shown = "";
+  node.update = () => {
+    const all = workarounds(store.snapshot).map((one) => ({ ...one, ms: (nowUs() - one.workaround.since_us) / 1000 }));
+    show(node, 0 < all.length);
+    const key = all.map(({ name, workaround, ms }) => `${name} ${workaround.saves} ${workaround.would_have} ${span(ms)}`).join();
+    if (key === shown) return;
+    shown = key;
+    const saved = all.filter(({ workaround }) => 0 < workaround.saves);
+    const seen = all.filter(({ workaround }) => workaround.saves === 0);
+    setAttr(node, "class", `banner standing tone-${saved.length ? "warn" : "info"}`);
+    replace(
+      words,
+      saved.length ? [h("strong", null, saved.length === 1 ? "A workaround is in force: " : `${saved.length} workarounds are in force: `), named(saved, ({ saves }) => `saved ${count(saves, "time")}`), ". The fault itself is still there. "] : null,
+      seen.length ? [h("strong", null, "Observed: "), named(seen, ({ would_have: missed }) => `would have been replaced ${count(missed, "time")}`), "."] : null,
+    );
+  };
+  return node;
+}
+
+/** Services with what was done for each, the first few by name. */
+function named(all, what) {
+  const pieces = all.slice(0, STANDING_MAX).map(({ name, workaround, ms }, n) => [n ? " · " : null, h("a", { class: "standing-name", href: `/service/${encodeURIComponent(name)}` }, name), ` ${what(workaround)} in ${span(ms)}`]);
+  return STANDING_MAX < all.length ? [...pieces, ` and ${all.length - STANDING_MAX} more`] : pieces;
+}
+
 function tileRow(changed) {
   const tile = (group, label, sign) => {
     const number = h("span", { class: "tile-number" }, "–");
@@ -117,9 +150,9 @@ function tileRow(changed) {
     setText(running.number, String(found.running));
     setText(running.note, `of ${count(found.instances, "instance")}`);
     setText(waiting.number, String(found.waiting + found.changing));
-    setText(waiting.note, found.changing ? `${found.changing} starting or stopping` : "for something else");
+    setText(waiting.note, found.changing ? `${found.changing} changing` : "for something else");
     setText(failing.number, String(found.failing));
-    setText(failing.note, found.failing ? "failed or retrying" : "none");
+    setText(failing.note, found.failing ? "failed or sick" : "none");
     const ends = endsLastHour();
     setText(restarts.number, String(ends));
     setText(restarts.note, "in the last hour");
@@ -144,8 +177,8 @@ function tileRow(changed) {
 
 const GROUPS = {
   running: ["running"],
-  waiting: ["waiting", "starting", "stopping"],
-  failing: ["failed", "backoff"],
+  waiting: ["waiting", "dependency_down", "starting", "stopping", "draining", "replacing"],
+  failing: ["failed", "backoff", "sick"],
 };
 
 function serviceTable() {
@@ -291,7 +324,7 @@ function matching(service) {
   const states = GROUPS[choice.group];
   const hit = (words) => words.toLowerCase().includes(text);
   const whole = !text || hit(`${service.name} ${service.description}`);
-  const instances = service.instances.filter((one) => (!states || states.includes(one.state)) && (whole || hit(`${one.name} ${one.state} ${stateOf(one.state).word} ${one.pid ?? ""} ${one.port ? `:${one.port}` : ""}`)));
+  const instances = service.instances.filter((one) => (!states || states.includes(shownState(one))) && (whole || hit(`${one.name} ${one.state} ${stateOf(shownState(one)).word} ${one.pid ?? ""} ${one.port ? `:${one.port}` : ""}`)));
   if (instances.length === 0 && (service.instances.length !== 0 || !whole || states)) return null;
   return { service, instances };
 }
@@ -299,7 +332,7 @@ function matching(service) {
 function sorted(found) {
   const sum = (service, read) => service.instances.reduce((total, one) => total + (read(one) ?? 0), 0);
   const keys = {
-    state: (service) => Math.min(...service.instances.map((one) => attention(one.state))),
+    state: (service) => Math.min(...service.instances.map((one) => attention(shownState(one)))),
     name: () => 0,
     pid: (service) => service.instances[0]?.pid ?? Infinity,
     uptime: (service) => Math.min(...service.instances.map((one) => one.uptime_ms ?? Infinity)),
@@ -314,9 +347,9 @@ function sorted(found) {
     .sort((a, b) => way * (a.key < b.key ? -1 : b.key < a.key ? 1 : a.service.name.localeCompare(b.service.name, "en", { numeric: true })));
 }
 
-/** Rows should not jump for a moment's change: starting and stopping sort as running. */
+/** Rows should not jump for a moment's change: what passes by itself sorts as running. */
 function attention(state) {
-  return state === "starting" || state === "stopping" ? stateOf("running").rank : stateOf(state).rank;
+  return isPassing(state) ? stateOf("running").rank : stateOf(state).rank;
 }
 
 function eventPanel() {

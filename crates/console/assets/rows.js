@@ -4,11 +4,11 @@
 // Invariants: a row is painted in full when it is made, later only while it can be seen; painting changes what
 // differs and nothing else.
 
-import { h, setText, setAttr, replace } from "./dom.js";
+import { h, setText, setAttr, show, replace } from "./dom.js";
 import { icon } from "./icons.js";
 import { store } from "./store.js";
-import { stateOf, groupState, isAlive, canRestart, noteOf } from "./states.js";
-import { bytes, duration, nowUs, percent } from "./format.js";
+import { stateOf, shownState, groupState, isAlive, canRestart, noteOf, workaroundOf } from "./states.js";
+import { absolute, bytes, count, duration, nowUs, percent } from "./format.js";
 import { sparkline } from "./sparkline.js";
 import { rowButtons } from "./actions.js";
 
@@ -32,6 +32,21 @@ export function statePill() {
   return pill;
 }
 
+/** Says that a workaround is in force; `node.update(workaround)`. */
+export function workaroundBadge() {
+  const words = h("span");
+  const node = h("span", { class: "badge", hidden: true }, icon("shield"), words);
+  node.update = (workaround) => {
+    show(node, Boolean(workaround));
+    if (!workaround) return;
+    const { saves, would_have: missed } = workaround;
+    setAttr(node, "class", `badge tone-${0 < saves ? "warn" : "info"}`);
+    setText(words, 0 < saves ? `saved ${saves} ×` : `observed ${missed} ×`);
+    setAttr(node, "title", `${0 < saves ? `A workaround is in force: saved ${count(saves, "time")}` : `It would have been replaced ${count(missed, "time")}`}, since ${absolute(workaround.since_us)}. Last: ${workaround.last_cause}`);
+  };
+  return node;
+}
+
 function measures() {
   const memory = { value: h("span", { class: "measure-value" }), spark: sparkline("memory") };
   const cpu = { value: h("span", { class: "measure-value" }), spark: sparkline("cpu") };
@@ -50,13 +65,14 @@ export function instanceRow(isChild) {
   const pill = statePill();
   const link = h("a", { class: "row-link" });
   const port = h("span", { class: "port" });
+  const badge = workaroundBadge();
   const description = h("span", { class: "description" });
   const pid = h("div", { class: "cell c-pid", role: "cell", dataset: { label: "PID" } });
   const uptime = h("div", { class: "cell c-uptime", role: "cell", dataset: { label: "Uptime" } });
   const restarts = h("div", { class: "cell c-restarts", role: "cell", dataset: { label: "Restarts" } });
   const { memory, cpu, cells } = measures();
   const actions = h("div", { class: "cell c-actions", role: "cell" });
-  const row = h("div", { class: isChild ? "row is-child" : "row", role: "row" }, h("div", { class: "cell c-state", role: "cell" }, pill), h("div", { class: "cell c-name", role: "cell" }, h("span", { class: "name-line" }, link, port), description), pid, uptime, restarts, cells, actions);
+  const row = h("div", { class: isChild ? "row is-child" : "row", role: "row" }, h("div", { class: "cell c-state", role: "cell" }, pill), h("div", { class: "cell c-name", role: "cell" }, h("span", { class: "name-line" }, link, port, badge), description), pid, uptime, restarts, cells, actions);
   let one = null;
   let service = null;
   let buttons = null;
@@ -70,16 +86,18 @@ export function instanceRow(isChild) {
   row.target = () => ({ name: one.name, alive: isAlive(one) });
   row.paint = () => {
     if (!one) return;
-    const tone = stateOf(one.state).tone;
+    const state = shownState(one);
+    const { tone } = stateOf(state);
     setAttr(row, "data-tone", tone === "bad" || tone === "warn" ? tone : null);
-    pill.update(one.state);
+    pill.update(state);
+    badge.update(one.health?.workaround);
     setText(link, one.name);
     setAttr(link, "href", `/service/${encodeURIComponent(one.name)}`);
     setText(port, one.port ? `:${one.port}` : "");
     const note = noteOf(one);
     setText(description, note || (isChild ? "" : service.description));
     setAttr(description, "title", description.textContent);
-    setAttr(description, "class", note && one.state !== "running" ? "description note" : "description");
+    setAttr(description, "class", note && note !== one.status_text ? "description note" : "description");
     setText(pid, one.pid ? String(one.pid) : "–");
     setText(restarts, String(one.restarts));
     setAttr(restarts, "data-some", one.restarts ? true : null);
@@ -112,6 +130,7 @@ export function groupRow(fold) {
   const pill = statePill();
   const link = h("a", { class: "row-link" });
   const description = h("span", { class: "description" });
+  const badge = workaroundBadge();
   const chevron = h("button", { class: "fold", type: "button", onclick: fold }, icon("chevron"));
   const restarts = h("div", { class: "cell c-restarts", role: "cell", dataset: { label: "Restarts" } });
   const { memory, cpu, cells } = measures();
@@ -120,7 +139,7 @@ export function groupRow(fold) {
     "div",
     { class: "row is-group", role: "row" },
     h("div", { class: "cell c-state", role: "cell" }, pill),
-    h("div", { class: "cell c-name", role: "cell" }, h("span", { class: "name-line" }, link, chevron), description),
+    h("div", { class: "cell c-name", role: "cell" }, h("span", { class: "name-line" }, link, badge, chevron), description),
     h("div", { class: "cell c-pid", role: "cell" }),
     h("div", { class: "cell c-uptime", role: "cell" }),
     restarts,
@@ -143,6 +162,7 @@ export function groupRow(fold) {
     const tone = stateOf(whole.state).tone;
     setAttr(row, "data-tone", tone === "bad" || tone === "warn" ? tone : null);
     pill.update(whole.state, `${whole.running} of ${whole.total} up`);
+    badge.update(workaroundOf(service.instances));
     setText(link, service.name);
     setAttr(link, "href", `/service/${encodeURIComponent(service.name)}`);
     setText(description, service.description);

@@ -8,12 +8,13 @@ import * as api from "./api.js";
 import { h, setText, setAttr, show, replace, arrange, prose } from "./dom.js";
 import { icon } from "./icons.js";
 import { store, on, mayAct, wantEvents, refreshEvents } from "./store.js";
-import { stateOf, groupState, isAlive, canRestart } from "./states.js";
+import { stateOf, shownState, groupState, isAlive, canRestart } from "./states.js";
 import { absolute, ago, bytes, count, duration, nowUs, percent } from "./format.js";
 import { chart, sparkline, decimalStep, binaryStep } from "./sparkline.js";
 import { perform } from "./actions.js";
 import { eventList } from "./eventlist.js";
 import { logView } from "./logview.js";
+import { healthPanel } from "./health.js";
 import { statePill, MEMORY_NOISE } from "./rows.js";
 
 /** Events on this page. */
@@ -31,6 +32,7 @@ export function servicePage(main, subject) {
   const head = pageHead(subject);
   const strip = instanceStrip(serviceName, subject);
   const why = whyPanel(subject);
+  const health = healthPanel(subject);
   const facts = factsPanel();
   const memory = chart({ title: "Memory", kind: "memory", read: (one) => one.rss, write: bytes, rangeMin: MIB, ticks: binaryStep });
   const cpu = chart({ title: "CPU, of one core", kind: "cpu", read: (one) => one.cpu, write: percent, rangeMin: 4, ticks: decimalStep });
@@ -39,7 +41,7 @@ export function servicePage(main, subject) {
   const eventCard = h("section", { class: "card panel", "aria-label": "Events" }, h("div", { class: "card-head" }, h("h2", null, "Events"), h("div", { class: "card-tools" }, h("a", { class: "more", href: `/events?subject=${encodeURIComponent(subject)}` }, "All events"))), events);
   const logSlot = h("div", { class: "log-slot" });
   const gone = h("div", { class: "card empty", hidden: true }, h("h3", null, `There is no service ${subject}`), h("p", null, "It may have been removed by a reload, or never have had this name."), h("a", { class: "button", href: "/" }, "All services"));
-  const content = h("div", { class: "service-page" }, strip, h("div", { class: "columns" }, h("div", { class: "stack" }, why, charts, logSlot), h("div", { class: "stack" }, facts, eventCard)));
+  const content = h("div", { class: "service-page" }, strip, h("div", { class: "columns" }, h("div", { class: "stack" }, health, why, charts, logSlot), h("div", { class: "stack" }, facts, eventCard)));
   replace(main, head, gone, content);
 
   let shownKey = "";
@@ -55,6 +57,7 @@ export function servicePage(main, subject) {
     head.update(service, instance);
     if (!instance) return;
     strip.update(service, instance);
+    health.update(service, instance);
     facts.update(service, instance);
     drawCharts(instance);
     if (!log || log.instance !== instance.name) {
@@ -91,7 +94,7 @@ export function servicePage(main, subject) {
   }
 
   const stops = [on("status", draw), on("me", draw)];
-  const timer = setInterval(() => { head.tick(); facts.tick(); events.tick(); }, 1000);
+  const timer = setInterval(() => { head.tick(); health.tick(); facts.tick(); events.tick(); }, 1000);
   const eventTimer = setInterval(() => { if (!document.hidden) askEvents(); }, EVENTS_MS);
   strip.onChoose = () => { shownKey = ""; draw(); };
   draw();
@@ -117,7 +120,7 @@ function chosen(service, subject, choice) {
   if (subject !== service.name) return service.instances.find((one) => one.name === subject) ?? null;
   const picked = service.instances.find((one) => one.name === choice);
   if (picked) return picked;
-  return [...service.instances].sort((a, b) => stateOf(a.state).rank - stateOf(b.state).rank)[0];
+  return [...service.instances].sort((a, b) => stateOf(shownState(a)).rank - stateOf(shownState(b)).rank)[0];
 }
 
 function pageHead(subject) {
@@ -202,7 +205,7 @@ function instanceCard(name, choose) {
   const node = h("button", { class: "strip-card", type: "button", onclick: choose }, h("span", { class: "strip-name" }, name), pill, facts, spark);
   node.update = (one, isChosen) => {
     setAttr(node, "aria-pressed", String(isChosen));
-    pill.update(one.state);
+    pill.update(shownState(one));
     setText(facts, one.sample ? `${bytes(one.sample.rss_bytes)} · ${percent(one.sample.cpu_percent)}` : (one.last_exit ? `last end: ${one.last_exit}` : "not running"));
     const ring = store.samples.get(name) ?? [];
     spark.draw(one.sample ? ring.map((sample) => sample.rss) : [], (one.sample?.rss_bytes ?? 0) * MEMORY_NOISE);

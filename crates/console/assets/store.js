@@ -7,6 +7,7 @@
 import * as api from "./api.js";
 import { setServerTime, nowUs } from "./format.js";
 import { Stream, parse } from "./live.js";
+import { numbersOf } from "./numbers.js";
 
 /** Samples kept per instance: as many as the daemon keeps. */
 const SAMPLES_MAX = 120;
@@ -30,6 +31,7 @@ export const store = {
   snapshot: null,
   samples: new Map(),
   total: [],
+  trends: new Map(),
   events: [],
   eventsKnown: false,
   exits: [],
@@ -75,6 +77,7 @@ function takeStatus(snapshot) {
     for (const one of service.instances) {
       one.service = service.name;
       alive.add(one.name);
+      takeVerdicts(one, snapshot.taken_us);
       if (!one.sample) continue;
       rss += one.sample.rss_bytes ?? 0;
       cpu += one.sample.cpu_percent ?? 0;
@@ -82,9 +85,25 @@ function takeStatus(snapshot) {
     }
   }
   for (const name of store.samples.keys()) if (!alive.has(name)) store.samples.delete(name);
+  for (const name of store.trends.keys()) if (!alive.has(name)) store.trends.delete(name);
   pushBounded(store.total, { atUs: snapshot.taken_us, rss, cpu });
   store.snapshot = snapshot;
   tellStatus();
+}
+
+/** What detectors measured, by instance and detector, of the present run: a successor begins anew. */
+function takeVerdicts(one, atUs) {
+  const verdicts = one.health?.verdicts ?? [];
+  if (verdicts.length === 0) return;
+  let known = store.trends.get(one.name);
+  if (!known || known.run !== one.run) store.trends.set(one.name, (known = { run: one.run, rings: new Map() }));
+  for (const verdict of verdicts) {
+    const { now } = numbersOf(verdict);
+    if (now === null) continue;
+    let ring = known.rings.get(verdict.detector);
+    if (!ring) known.rings.set(verdict.detector, (ring = []));
+    pushBounded(ring, { atUs, value: now });
+  }
 }
 
 function pushSample(name, sample) {

@@ -121,6 +121,8 @@ pub struct HealthView {
     pub mode: String,
     /// Who set it: `configuration`, `environment`, or an operator.
     pub mode_by: String,
+    /// Detectors that are configured; none of them looks while the mode is `off`.
+    pub detectors: u32,
     /// What each detector says now.
     pub verdicts: Vec<VerdictView>,
     /// What it depends on.

@@ -66,7 +66,7 @@ impl Browser {
     }
 
     /// Calls a method and gives its result; notes what the page complains about meanwhile.
-    fn call(&mut self, method: &str, params: Value) -> Value {
+    pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
         self.next += 1;
         let mut message = json!({ "id": self.next, "method": method, "params": params });
         if let Some(session) = &self.session {

@@ -18,4 +18,6 @@ mod events;
 mod health;
 mod house;
 mod look;
+mod pictures;
+mod rich;
 mod root;

@@ -154,6 +154,9 @@ fn answer(request: Request, seen: &Seen, shown: &Mutex<Snapshot>) -> Reply {
                 ..WhyView::default()
             }),
         },
+        Request::Why { subject } if knows(&shown.lock().unwrap(), &subject) => Reply::Why {
+            why: Box::new(WhyView { subject, state: "running".into(), ..WhyView::default() }),
+        },
         Request::Why { subject } => Reply::Failed(Fault {
             code: ErrorCode::NotFound,
             message: format!("there is no `{subject}`"),
@@ -175,6 +178,11 @@ fn answer(request: Request, seen: &Seen, shown: &Mutex<Snapshot>) -> Reply {
             done("done")
         }
     }
+}
+
+fn knows(snapshot: &Snapshot, subject: &str) -> bool {
+    let mut all = snapshot.services.iter();
+    all.any(|one| one.name == subject || one.instances.iter().any(|one| one.name == subject))
 }
 
 /// A state with its usual answers.

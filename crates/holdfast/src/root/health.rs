@@ -16,6 +16,7 @@ pub(super) fn view(seen: &InstanceSnapshot, spec: Option<&ServiceSpec>) -> Healt
         agent: answer.agent,
         mode: tolerance.mode.as_str().to_owned(),
         mode_by: "configuration".to_owned(),
+        detectors: u32::try_from(tolerance.detectors.len()).unwrap_or(u32::MAX),
         ..HealthView::default()
     }
 }
