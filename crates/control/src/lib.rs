@@ -20,5 +20,5 @@ pub use request::{
 };
 pub use view::{
     DependencyView, DutyView, HealthView, InstanceView, Notice, QuarantineView, ReplacingView,
-    ServiceView, Snapshot, VerdictView, WhyLink, WhyView, WorkaroundView,
+    RunView, ServiceView, Snapshot, VerdictView, WhyLink, WhyView, WorkaroundView,
 };

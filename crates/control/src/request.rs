@@ -43,6 +43,11 @@ pub enum Request {
         /// `off`, `observe` or `enforce`; `None` = as the configuration says.
         mode: Option<String>,
     },
+    /// The fault was mended: the workaround is no longer in force, and its count begins anew (H28).
+    Cured {
+        /// Services or instances; `*` = all.
+        targets: Vec<String>,
+    },
     /// Read the configuration again.
     Reload,
     /// The effective configuration, as TOML.
@@ -97,6 +102,8 @@ pub enum ServiceAction {
     Signal(i32),
     /// Forget that it failed.
     Reset,
+    /// Replace it without a failed request, as its configuration says.
+    Replace,
 }
 
 /// Who asks, as the kernel or a token says.
@@ -128,6 +135,7 @@ impl Request {
             Self::Ping | Self::Status | Self::Why { .. } | Self::Subscribe => Role::Read,
             Self::Service { .. }
             | Self::Mode { .. }
+            | Self::Cured { .. }
             | Self::Reload
             | Self::ConfigShow
             | Self::Stop { .. }

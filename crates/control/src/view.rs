@@ -105,6 +105,30 @@ pub struct InstanceView {
     /// What detectors and balancers make of it.
     #[serde(default)]
     pub health: HealthView,
+    /// All its runs that may be alive, the present one first: a successor beside it, old ones on
+    /// their way out, sick ones that are kept.
+    #[serde(default)]
+    pub runs: Vec<RunView>,
+}
+
+/// One run of an instance.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RunView {
+    /// The run's number.
+    pub run: u64,
+    /// Its main process.
+    pub pid: Option<u32>,
+    /// `present`, `successor`, `leaving`, `quarantined`.
+    pub role: String,
+    /// The port it was given.
+    pub port: Option<u16>,
+    /// As [`HealthView::state`].
+    pub state: String,
+    /// HTTP status that balancers get for it.
+    pub status: u16,
+    /// Words that HAProxy's agent check gets for it.
+    pub agent: String,
 }
 
 /// The health of one instance, and what is done about it.

@@ -43,6 +43,11 @@ impl Paths {
         self.state.join("events")
     }
 
+    /// Modes that operators set, and workarounds in force.
+    pub(crate) fn care(&self) -> PathBuf {
+        self.state.join("care.json")
+    }
+
     /// Run records: one file for each instance, and one more for each further run of it alive.
     pub(crate) fn records(&self) -> PathBuf {
         self.state.join("runs")

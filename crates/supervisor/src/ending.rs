@@ -1,6 +1,6 @@
 //! After the end of a run: restart, give up, be done, or stay down.
 
-use crate::instance::{End, Rest, Run};
+use crate::instance::{At, End, Rest, Run};
 use crate::machine::{Supervisor, millis};
 use crate::start::short;
 use crate::{EventKind, Exit, Kind, Output, RestartWhen, Severity, Value, Wish};
@@ -9,7 +9,11 @@ use std::sync::Arc;
 
 impl Supervisor {
     /// Nothing of the run is left.
-    pub(crate) fn ended(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+    pub(crate) fn ended(&mut self, now: Now, at: &At, out: &mut Vec<Output>) {
+        if !self.is_present(at) {
+            return self.other_ended(now, at, None, out);
+        }
+        let id = &at.id;
         let Some(run) = self.instances.get_mut(id).and_then(|instance| instance.run.take()) else {
             return;
         };
@@ -19,9 +23,11 @@ impl Supervisor {
             instance.rest = Rest::Idle;
             instance.stop_waits = false;
             instance.status_text.clear();
+            instance.care.run_ended(run.slot, run.evidence.bundle());
         }
         self.decide(now, id, &run, out);
         self.persist(id, out);
+        self.promote(id, out);
         self.dirty.insert(id.clone());
         self.announce(&id.service);
     }
@@ -39,7 +45,7 @@ impl Supervisor {
         }
         let exit = instance.last_exit.unwrap_or(Exit::Unknown);
         let end = run.end.unwrap_or(End::Own);
-        if end == End::Replace {
+        if matches!(end, End::Replace | End::Replaced) {
             instance.last_end.clear();
             return;
         }
@@ -109,6 +115,7 @@ impl Supervisor {
         instance.row = instance.row.saturating_add(1);
         let pause = policy.backoff.pause(instance.row - 1, &mut self.rng);
         let (number, restarts) = (instance.recent.len(), instance.restarts);
+        let instance_evidence = instance.care.last_evidence.take();
         if !pause.is_zero() {
             instance.rest = Rest::Backoff(now + pause);
         }
@@ -120,7 +127,8 @@ impl Supervisor {
             instance.last_end
         );
         let count = i64::try_from(restarts).unwrap_or(i64::MAX);
-        let data = vec![millis("delay_ms", pause), ("restarts", Value::Number(count))];
+        let mut data = vec![millis("delay_ms", pause), ("restarts", Value::Number(count))];
+        data.extend(instance_evidence.map(|name| ("evidence", Value::Text(name))));
         self.event(id, EventKind::RestartScheduled, Severity::Warning, message, data, out);
     }
 
@@ -128,19 +136,24 @@ impl Supervisor {
     pub(crate) fn spawn_failed(
         &mut self,
         now: Now,
-        id: &InstanceId,
+        at: &At,
         reason: &str,
         permanent: bool,
         out: &mut Vec<Output>,
     ) {
+        let id = &at.id;
+        if !self.is_present(at) {
+            return self.other_ended(now, at, Some(reason), out);
+        }
         let Some(instance) = self.instances.get_mut(id) else { return };
         let Some(mut run) = instance.run.take() else { return };
+        instance.care.run_ended(run.slot, None);
         reason.clone_into(&mut instance.last_end);
         instance.since = now;
         instance.rest = Rest::Idle;
         instance.stop_waits = false;
         // To be started anew: what failed is not what is wanted now.
-        let anew = run.end == Some(End::Replace);
+        let anew = matches!(run.end, Some(End::Replace | End::Replaced));
         if !anew {
             run.end = Some(End::StartTimeout);
         }
@@ -150,7 +163,7 @@ impl Supervisor {
             self.fail(id, EventKind::StartFailed, reason, out);
         } else {
             let message = format!("{id} could not be started: {reason}");
-            self.event(id, EventKind::StartFailed, Severity::Warning, message, Vec::new(), out);
+            self.event_of(at, EventKind::StartFailed, Severity::Warning, message, Vec::new(), out);
             self.decide(now, id, &run, out);
         }
         self.persist(id, out);

@@ -1,9 +1,11 @@
 //! The state of one instance: what is wanted of it, what is there, and what comes next.
 //!
-//! Invariant: an instance has at most one [`Run`], and a run ends only when its main process has
-//! ended and nothing of its tree is left.
+//! Invariants: an instance has at most one present [`Run`], at most one successor of it, and others
+//! only on their way out or in quarantine; a run ends only when its main process has ended and
+//! nothing of its tree is left.
 
-use crate::{Exit, Phase, Pid, ServiceSpec, Wish};
+use crate::care::Care;
+use crate::{Exit, Phase, Pid, RunRole, ServiceSpec, Wish};
 use base::{InstanceId, Now, RunId};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,7 +23,12 @@ pub(crate) struct Instance {
     /// Why the wish is what it is, for people.
     pub(crate) wish_reason: String,
     pub(crate) rest: Rest,
+    /// The present one: what people and dependants see.
     pub(crate) run: Option<Run>,
+    /// A successor on its way up, old ones on their way out, sick ones that are kept.
+    pub(crate) others: Vec<Run>,
+    /// What is known of its health, and what is done about it.
+    pub(crate) care: Care,
     pub(crate) since: Now,
     pub(crate) restarts: u64,
     /// Failures in a row, for the back-off.
@@ -56,10 +63,62 @@ pub(crate) enum Rest {
     Backoff(Now),
 }
 
+/// A run of an instance, by name and number.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct At {
+    pub(crate) id: InstanceId,
+    pub(crate) run: RunId,
+}
+
+/// What a run is to its instance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Role {
+    /// The one that people and dependants see.
+    Present,
+    /// On its way up beside the present one.
+    Successor,
+    /// Out of rotation: its connections end, then it is stopped.
+    Leaving(Drain),
+    /// Frozen, and kept for inspection.
+    Quarantined {
+        /// Until then.
+        until: Now,
+    },
+}
+
+/// Connections are given time to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Drain {
+    /// Not before then: balancers must have seen that it is out of rotation.
+    pub(crate) settled: Now,
+    /// No later than then.
+    pub(crate) until: Now,
+    /// When they are counted again; `None`: asked, or not counted at all.
+    pub(crate) again: Option<Now>,
+    /// None is open any more, or they are not waited for.
+    pub(crate) empty: bool,
+}
+
+/// A run that is ready is asked until it is warm.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WarmUp {
+    /// Which question comes next.
+    pub(crate) number: usize,
+    /// Admitted all the same by then.
+    pub(crate) until: Now,
+    /// When it is asked again; `None`: asked.
+    pub(crate) again: Option<Now>,
+}
+
 /// One life of an instance.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) id: RunId,
+    pub(crate) role: Role,
+    /// Which set of ports it has: see `ServiceSpec::port_at`.
+    pub(crate) slot: u16,
+    /// It is ready, and not warm yet.
+    pub(crate) warm_up: Option<WarmUp>,
     /// The spec it was started by; policies follow the configuration.
     pub(crate) spec: Arc<ServiceSpec>,
     /// The process that was started, while a forking service has not shown its real one.
@@ -83,6 +142,42 @@ pub(crate) struct Run {
     /// Stop and reload commands that nobody waits for any more; their answers say nothing about
     /// the present step.
     pub(crate) stale_commands: u32,
+    /// What is kept of it for whoever looks for the fault.
+    pub(crate) evidence: Evidence,
+    /// Nothing of it is scheduled: to ask it to end is pointless.
+    pub(crate) cannot_run: bool,
+}
+
+/// Whether evidence of a run has been gathered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Evidence {
+    NotAsked,
+    /// An answer is awaited, until then at the latest.
+    Asked(Now),
+    /// The bundle's name, or why there is none.
+    Done(Result<String, String>),
+}
+
+impl Evidence {
+    /// The bundle's name, if there is one.
+    pub(crate) fn bundle(&self) -> Option<String> {
+        match self {
+            Self::Done(Ok(name)) => Some(name.clone()),
+            Self::NotAsked | Self::Asked(_) | Self::Done(Err(_)) => None,
+        }
+    }
+}
+
+impl Role {
+    /// The same, for who must remember it.
+    pub(crate) fn told(&self) -> RunRole {
+        match self {
+            Self::Present => RunRole::Present,
+            Self::Successor => RunRole::Successor,
+            Self::Leaving(_) => RunRole::Leaving,
+            Self::Quarantined { until } => RunRole::Quarantined { until: *until },
+        }
+    }
 }
 
 impl Run {
@@ -90,6 +185,9 @@ impl Run {
     pub(crate) fn new(id: RunId, spec: Arc<ServiceSpec>, now: Now) -> Self {
         Self {
             id,
+            role: Role::Present,
+            slot: 0,
+            warm_up: None,
             watchdog: spec.watchdog,
             spec,
             first: None,
@@ -104,7 +202,54 @@ impl Run {
             said_ready: false,
             adopted: false,
             stale_commands: 0,
+            evidence: Evidence::NotAsked,
+            cannot_run: false,
         }
+    }
+
+    /// When something is to be done about it although nothing happens.
+    pub(crate) fn due(&self) -> Option<Now> {
+        let stage = match &self.stage {
+            Stage::Spawning => None,
+            Stage::Starting { deadline, wait } => {
+                let next = match wait {
+                    StartWait::Main { again, .. } | StartWait::Probe { again, .. } => *again,
+                    StartWait::Delay(until) => Some(*until),
+                    StartWait::Fork | StartWait::Notify | StartWait::Exit => None,
+                };
+                Some(next.map_or(*deadline, |next| next.min(*deadline)))
+            }
+            Stage::Running => self.running_due(),
+            Stage::Stopping { deadline, look, .. } => {
+                Some(look.map_or(*deadline, |look| look.min(*deadline)))
+            }
+            Stage::Cleaning(cleaning) => cleaning.again,
+        };
+        match self.role {
+            Role::Quarantined { until } if matches!(self.stage, Stage::Running) => Some(until),
+            _ => stage,
+        }
+    }
+
+    fn running_due(&self) -> Option<Now> {
+        let drain = match &self.role {
+            Role::Leaving(drain) => Some(drain.due()),
+            Role::Present | Role::Successor | Role::Quarantined { .. } => None,
+        };
+        let warm = self.warm_up.map(|warm| warm.again.map_or(warm.until, |a| a.min(warm.until)));
+        [self.watchdog_due, self.reloading, drain, warm].into_iter().flatten().min()
+    }
+}
+
+impl Drain {
+    /// Nothing is waited for.
+    pub(crate) fn over(now: Now) -> Self {
+        Self { settled: now, until: now, again: None, empty: true }
+    }
+
+    pub(crate) fn due(&self) -> Now {
+        let next = if self.empty { Some(self.settled) } else { self.again };
+        next.map_or(self.until, |next| next.min(self.until))
     }
 }
 
@@ -211,6 +356,8 @@ pub(crate) enum End {
     Stop,
     /// It is to be started anew.
     Replace,
+    /// A detector found it sick, or its time has come: its successor comes at once.
+    Replaced,
 }
 
 impl Instance {
@@ -224,6 +371,8 @@ impl Instance {
             spec,
             rest: Rest::Idle,
             run: None,
+            others: Vec::new(),
+            care: Care::default(),
             since: now,
             restarts: 0,
             row: 0,
@@ -255,33 +404,35 @@ impl Instance {
 
     /// When something is to be done about it although nothing happens.
     pub(crate) fn due(&self) -> Option<Now> {
-        let Some(run) = &self.run else {
-            return match self.rest {
+        let present = match &self.run {
+            Some(run) => run.due(),
+            None => match self.rest {
                 Rest::Backoff(until) => Some(until),
                 Rest::Idle | Rest::Waiting { .. } => None,
-            };
+            },
         };
-        match &run.stage {
-            Stage::Spawning => None,
-            Stage::Starting { deadline, wait } => {
-                let next = match wait {
-                    StartWait::Main { again, .. } | StartWait::Probe { again, .. } => *again,
-                    StartWait::Delay(until) => Some(*until),
-                    StartWait::Fork | StartWait::Notify | StartWait::Exit => None,
-                };
-                Some(next.map_or(*deadline, |next| next.min(*deadline)))
-            }
-            Stage::Running => run.watchdog_due.into_iter().chain(run.reloading).min(),
-            Stage::Stopping { deadline, look, .. } => {
-                Some(look.map_or(*deadline, |look| look.min(*deadline)))
-            }
-            Stage::Cleaning(cleaning) => cleaning.again,
-        }
+        let others = self.others.iter().filter_map(Run::due);
+        present.into_iter().chain(others).chain(self.care.due()).min()
+    }
+
+    /// A run by its number, present or not.
+    pub(crate) fn run_at(&self, run: RunId) -> Option<&Run> {
+        self.run.iter().chain(&self.others).find(|known| known.id == run)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn run_at_mut(&mut self, run: RunId) -> Option<&mut Run> {
+        self.run.iter_mut().chain(&mut self.others).find(|known| known.id == run)
+    }
+
+    /// Whether this is the present run.
+    pub(crate) fn is_present(&self, run: RunId) -> bool {
+        self.run.as_ref().is_some_and(|present| present.id == run)
     }
 
     /// A run of it may be alive.
     pub(crate) fn is_alive(&self) -> bool {
-        self.run.is_some()
+        self.run.is_some() || !self.others.is_empty()
     }
 }
 

@@ -4,7 +4,8 @@
 //! reports back as a later input. A [`RunId`] in an input that is not the instance's present run
 //! is a late answer, and is ignored.
 
-use crate::{Probe, ServiceSpec};
+use crate::watch::{DependencyState, Verdict};
+use crate::{Event, Mode, Probe, ServiceSpec};
 use base::{Answer, InstanceId, RunId, ServiceName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::time::Duration;
 pub struct Pid(pub u32);
 
 /// Everything that can happen.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Input {
     /// The wanted services, all of them: at start, and at each reload. Touches only what differs.
     Configure(BTreeMap<ServiceName, Arc<ServiceSpec>>),
@@ -111,6 +112,64 @@ pub enum Input {
         /// Success, or why not.
         result: Result<(), String>,
     },
+    /// Answer to [`Output::Gather`]; comes within its budget and a second.
+    Gathered {
+        /// Which instance.
+        instance: InstanceId,
+        /// Which run.
+        run: RunId,
+        /// The bundle's name, or why there is none.
+        result: Result<String, String>,
+    },
+    /// Answer to [`Output::CountConnections`].
+    Connections {
+        /// Which instance.
+        instance: InstanceId,
+        /// Which run.
+        run: RunId,
+        /// How many are established; `None` = it can't be told.
+        open: Option<u32>,
+    },
+    /// Answer to [`Output::Freeze`].
+    Frozen {
+        /// Which instance.
+        instance: InstanceId,
+        /// Which run.
+        run: RunId,
+        /// It stands still, or why not.
+        result: Result<(), String>,
+    },
+    /// A detector has something to say about a run.
+    Verdict {
+        /// Which instance.
+        instance: InstanceId,
+        /// Which run.
+        run: RunId,
+        /// What.
+        verdict: Verdict,
+    },
+    /// How something stands that an instance depends on.
+    Depends {
+        /// Which instance.
+        instance: InstanceId,
+        /// The dependency's name.
+        name: String,
+        /// How it stands.
+        state: DependencyState,
+        /// One sentence.
+        message: String,
+    },
+    /// The host starves, with the reason; or no longer.
+    Pressure(Option<String>),
+    /// What an operator had set before this daemon began. Comes after the first `Configure`.
+    ModeSet {
+        /// Which instance.
+        instance: InstanceId,
+        /// The mode.
+        mode: Mode,
+        /// Who had set it.
+        by: String,
+    },
     /// Time has passed ([`crate::Supervisor::next_wake`]).
     Tick,
     /// The daemon is to end.
@@ -143,6 +202,11 @@ pub enum Action {
     Signal(i32),
     /// Forget `failed` and the spent budget, without starting.
     Reset,
+    /// Replace it without a failed request, by its [`crate::ReplacePolicy`].
+    Replace,
+    /// From now on this much is done about what detectors see; `None` = what the configuration
+    /// says.
+    Mode(Option<Mode>),
 }
 
 /// How the daemon ends.
@@ -206,6 +270,38 @@ pub struct RunRecord {
     pub wish: Wish,
     /// Restarts by policy so far.
     pub restarts: u64,
+    /// Which set of ports it has.
+    pub slot: u16,
+    /// What it is to its instance.
+    pub role: RunRole,
+}
+
+/// What a run is to its instance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RunRole {
+    /// The one that people and dependants see.
+    Present,
+    /// On its way up beside the present one.
+    Successor,
+    /// On its way out.
+    Leaving,
+    /// Frozen, and kept for inspection.
+    Quarantined {
+        /// Until then.
+        until: base::Now,
+    },
+}
+
+impl RunRole {
+    /// The stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Present => "present",
+            Self::Successor => "successor",
+            Self::Leaving => "leaving",
+            Self::Quarantined { .. } => "quarantined",
+        }
+    }
 }
 
 /// What is wanted of an instance.
@@ -222,7 +318,7 @@ pub enum Wish {
 }
 
 /// Everything the core can ask for. Carried out in order.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Output {
     /// Remember this, before what follows is done.
     Persist {
@@ -243,6 +339,8 @@ pub enum Output {
         instance: InstanceId,
         /// Its new run.
         run: RunId,
+        /// Which set of ports it gets: see [`crate::ServiceSpec::port_at`].
+        slot: u16,
         /// What to execute.
         spec: Arc<ServiceSpec>,
     },
@@ -337,176 +435,49 @@ pub enum Output {
         /// Its present spec.
         spec: Arc<ServiceSpec>,
     },
+    /// Look at this run, and say what its detectors see.
+    Watch {
+        /// Which instance.
+        instance: InstanceId,
+        /// Which run.
+        run: RunId,
+        /// The most that is done about it.
+        mode: Mode,
+    },
+    /// Look no longer.
+    Unwatch {
+        /// Which instance.
+        instance: InstanceId,
+        /// Which run.
+        run: RunId,
+    },
+    /// Keep what can be known of this run. Answer: `Gathered`.
+    Gather {
+        /// Which instance.
+        instance: InstanceId,
+        /// Which run.
+        run: RunId,
+        /// Why, one sentence.
+        cause: String,
+        /// At most this long.
+        budget: Duration,
+    },
+    /// Count the established connections of this run. Answer: `Connections`.
+    CountConnections {
+        /// Which instance.
+        instance: InstanceId,
+        /// Which run.
+        run: RunId,
+    },
+    /// Let nothing of this run be scheduled any more. Answer: `Frozen`.
+    Freeze {
+        /// Which instance.
+        instance: InstanceId,
+        /// Which run.
+        run: RunId,
+    },
     /// Something that people may want to know.
     Event(Event),
     /// Everything asked for by `Shutdown` is done.
     ShutdownComplete,
-}
-
-/// How much an event matters.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Severity {
-    /// Normal.
-    Info,
-    /// Degraded, but handled.
-    Warning,
-    /// Somebody must act.
-    Error,
-}
-
-/// A fact for the journal.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Event {
-    /// Which instance.
-    pub instance: InstanceId,
-    /// Which run, if it is about one.
-    pub run: Option<RunId>,
-    /// What happened: a stable, dotted name from [`EventKind::as_str`].
-    pub kind: EventKind,
-    /// How much it matters.
-    pub severity: Severity,
-    /// One human sentence, without a final dot.
-    pub message: String,
-    /// Details by name, for machines.
-    pub data: Vec<(&'static str, Value)>,
-}
-
-/// A detail of an event.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "the variants say it")]
-pub enum Value {
-    Text(String),
-    Number(i64),
-    Flag(bool),
-}
-
-/// The closed list of what the core reports.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-#[expect(missing_docs, reason = "the dotted names say it")]
-pub enum EventKind {
-    Added,
-    Changed,
-    Removed,
-    Adopted,
-    Waiting,
-    Starting,
-    Forked,
-    Ready,
-    Reloading,
-    StartFailed,
-    StartTimeout,
-    Exited,
-    Leftovers,
-    WatchdogTimeout,
-    RestartScheduled,
-    BudgetSpent,
-    Failed,
-    Stopping,
-    StopEscalated,
-    Killing,
-    Unkillable,
-    Stopped,
-    Finished,
-    Command,
-}
-
-impl EventKind {
-    /// The stable name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Added => "service.added",
-            Self::Changed => "service.changed",
-            Self::Removed => "service.removed",
-            Self::Adopted => "service.adopted",
-            Self::Waiting => "service.waiting",
-            Self::Starting => "service.starting",
-            Self::Forked => "service.forked",
-            Self::Ready => "service.ready",
-            Self::Reloading => "service.reloading",
-            Self::StartFailed => "service.start_failed",
-            Self::StartTimeout => "service.start_timeout",
-            Self::Exited => "service.exited",
-            Self::Leftovers => "service.leftovers",
-            Self::WatchdogTimeout => "service.watchdog_timeout",
-            Self::RestartScheduled => "service.restart_scheduled",
-            Self::BudgetSpent => "service.budget_spent",
-            Self::Failed => "service.failed",
-            Self::Stopping => "service.stopping",
-            Self::StopEscalated => "service.stop_escalated",
-            Self::Killing => "service.killing",
-            Self::Unkillable => "service.unkillable",
-            Self::Stopped => "service.stopped",
-            Self::Finished => "service.finished",
-            Self::Command => "service.command",
-        }
-    }
-}
-
-/// What is to be seen of one instance, and why it is so.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct InstanceSnapshot {
-    /// Which instance.
-    pub instance: InstanceId,
-    /// The state, as a word of the closed list in [`Phase`].
-    pub phase: Phase,
-    /// What is wanted.
-    pub wish: Wish,
-    /// The present (or last) run.
-    pub run: Option<RunId>,
-    /// The main process.
-    pub pid: Option<Pid>,
-    /// Since when it is in this phase.
-    pub since: base::Now,
-    /// When the present run was spawned.
-    pub spawned: Option<base::Now>,
-    /// When it became ready.
-    pub ready_since: Option<base::Now>,
-    /// Restarts by policy since the daemon knows it.
-    pub restarts: u64,
-    /// What it said by `STATUS=`.
-    pub status_text: String,
-    /// How the last run ended.
-    pub last_exit: Option<Exit>,
-    /// When something will happen by itself: the next try, the next rung, a time-out.
-    pub next: Option<base::Now>,
-    /// Why it is in this phase, from the nearest cause to the root: one sentence each, with the
-    /// service it is about.
-    pub because: Vec<(InstanceId, String)>,
-}
-
-/// The phases of an instance.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Phase {
-    /// Nothing runs, and nothing should.
-    Stopped,
-    /// Wanted, but something it needs is not there yet.
-    Waiting,
-    /// Executed, not ready.
-    Starting,
-    /// Ready.
-    Running,
-    /// On its way down.
-    Stopping,
-    /// Ended; the next try comes by itself.
-    Backoff,
-    /// We gave up; a person must ask.
-    Failed,
-    /// Ended well, and that is fine.
-    Finished,
-}
-
-impl Phase {
-    /// The stable name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stopped => "stopped",
-            Self::Waiting => "waiting",
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Stopping => "stopping",
-            Self::Backoff => "backoff",
-            Self::Failed => "failed",
-            Self::Finished => "finished",
-        }
-    }
 }

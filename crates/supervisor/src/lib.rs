@@ -9,7 +9,9 @@
 //! knows how Linux starts a process.
 //! **Stands on**: `base` alone.
 
+mod event;
 mod io;
+mod snapshot;
 mod spec;
 mod tolerance;
 
@@ -18,17 +20,25 @@ pub mod watch;
 mod instance;
 mod machine;
 
+mod admit;
+mod adopting;
+mod blame;
+mod care;
 mod ending;
 mod order;
 mod reload;
+mod replace;
 mod start;
 mod stop;
+mod takeover;
 mod why;
 
 mod notify;
 
+pub use event::*;
 pub use io::*;
 pub use machine::Supervisor;
 pub use notify::{STATUS_CHARS_MAX, parse_notify};
+pub use snapshot::*;
 pub use spec::*;
 pub use tolerance::*;

@@ -1,6 +1,6 @@
 //! Who waits for whom: on the way up for what is needed, on the way down for those that need it.
 
-use crate::instance::{End, Instance, Rest, Stage};
+use crate::instance::{At, End, Instance, Rest, Stage};
 use crate::machine::Supervisor;
 use crate::start::counts_as_ready;
 use crate::{Output, Phase, ServiceSpec, ShutdownMode, Wish};
@@ -135,6 +135,7 @@ impl Supervisor {
         instance.stop_waits = false;
         instance.row = 0;
         instance.recent.clear();
+        instance.care.given_up = None;
         match &mut instance.run {
             None => {
                 instance.rest = Rest::Idle;
@@ -191,7 +192,7 @@ impl Supervisor {
     pub(crate) fn lower(&mut self, now: Now, id: &InstanceId, reason: &str, out: &mut Vec<Output>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         instance.by_default = false;
-        let idle = instance.run.is_none();
+        let idle = !instance.is_alive();
         let already = instance.wish == Wish::Down && (idle || instance.stop_waits);
         if already {
             return;
@@ -244,6 +245,7 @@ impl Supervisor {
         let Some(instance) = self.instances.get_mut(id) else { return };
         instance.row = 0;
         instance.recent.clear();
+        instance.care.given_up = None;
         if matches!(instance.wish, Wish::Failed(_)) {
             instance.wish = Wish::Down;
             instance.wish_reason = "its failure was forgotten, and nobody has started it".into();
@@ -262,7 +264,23 @@ impl Supervisor {
         let Some(instance) = self.instances.get_mut(id) else { return };
         instance.stop_waits = false;
         let end = instance.run.as_ref().and_then(|run| run.end).unwrap_or(End::Stop);
-        self.enter_stop(now, id, end, out);
+        if end != End::Replace {
+            self.stop_others(now, id, out);
+        }
+        if let Some(at) = self.present(id) {
+            self.enter_stop(now, &at, end, out);
+        }
+    }
+
+    /// It is to be down: so are its old runs, and a successor on its way.
+    fn stop_others(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+        let Some(instance) = self.instances.get(id) else { return };
+        let others: Vec<At> =
+            instance.others.iter().map(|run| At { id: id.clone(), run: run.id }).collect();
+        for at in others {
+            self.end_quarantine(now, &at, out);
+            self.enter_stop(now, &at, End::Stop, out);
+        }
     }
 
     /// A dependant that is alive and on its way down.
@@ -283,6 +301,8 @@ impl Supervisor {
     pub(crate) fn index_dependants(&mut self) {
         self.dependants.clear();
         self.needs.clear();
+        let depends = self.specs.values().flat_map(|spec| spec.depends.values());
+        self.depended = depends.filter_map(|dependency| dependency.service().cloned()).collect();
         // What is gone from the configuration keeps its place in the order until it is down. Nobody
         // new can name it, so that no circle comes about.
         let gone = self.instances.values().filter(|instance| instance.removed);

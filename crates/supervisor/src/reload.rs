@@ -1,9 +1,8 @@
-//! A new configuration, and what an earlier daemon left: both touch only what differs.
+//! A new configuration touches only what differs.
 
-use crate::instance::{Cleaning, End, Instance, Run, Stage, StartWait};
-use crate::machine::{Supervisor, pid_value};
-use crate::start::wait_of;
-use crate::{Adopted, EventKind, Exit, Kind, Output, ServiceSpec, Severity, Wish};
+use crate::instance::{End, Instance, Run, Stage};
+use crate::machine::Supervisor;
+use crate::{EventKind, Output, ServiceSpec, Severity, Wish};
 use base::{InstanceId, Now, ServiceName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -54,7 +53,7 @@ impl Supervisor {
     }
 
     fn remove(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
-        if self.run_of(id).is_some() {
+        if self.instances.get(id).is_some_and(Instance::is_alive) {
             // Nobody requires it any more: those that still do require the ones that stay.
             self.lower(now, id, "it is gone from the configuration", out);
         }
@@ -84,6 +83,9 @@ impl Supervisor {
         }
         let message = format!("the configuration of {id} has changed: {how}");
         self.event(id, EventKind::Changed, Severity::Info, message, Vec::new(), out);
+        if old.tolerance != spec.tolerance || old.depends != spec.depends {
+            self.tolerance_changed(id);
+        }
         if old.log != spec.log {
             out.push(Output::Relog { instance: id.clone(), spec });
         }
@@ -96,81 +98,17 @@ impl Supervisor {
         self.dirty.insert(id.clone());
     }
 
-    /// What an earlier daemon left of an instance.
-    pub(crate) fn adopt(&mut self, now: Now, adopted: Adopted, out: &mut Vec<Output>) {
-        let Adopted { instance: id, record, alive, age, outdated } = adopted;
-        let Some(instance) = self.instances.get_mut(&id) else { return };
-        if instance.run.is_some() || self.begun {
-            return;
-        }
-        instance.restarts = record.restarts;
-        instance.last_run = record.run;
-        instance.wish = record.wish;
-        instance.by_default = false;
-        instance.wish_reason = match &instance.wish {
-            Wish::Up | Wish::Failed(_) => String::new(),
-            Wish::Down => "it was stopped before holdfast was started again".into(),
-            Wish::Finished => "it had done its work before holdfast was started again".into(),
+    /// Other detectors, other dependencies: what the old ones said is void.
+    fn tolerance_changed(&mut self, id: &InstanceId) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let spec = &instance.spec;
+        let known = |name: &String| {
+            name == crate::care::WATCHDOG || spec.tolerance.detectors.contains_key(name)
         };
-        let since = now - age;
-        let spec = Arc::clone(&instance.spec);
-        // Executed, and not seen any further: its real process may still be to come.
-        let forks = matches!(spec.kind, Kind::Forking { .. }) && record.main.is_none();
-        let deadline = now + spec.start_timeout;
-        let stage = match (alive, record.ready) {
-            (None, _) => Stage::Cleaning(Cleaning::new(now)),
-            (Some(_), true) => Stage::Running,
-            (Some(_), false) if forks => Stage::Starting { deadline, wait: StartWait::Fork },
-            (Some(_), false) => Stage::Starting { deadline, wait: wait_of(now, &spec) },
-        };
-        let end = match (alive, record.main) {
-            (Some(_), _) => None,
-            (None, Some(_)) => Some(End::Own),
-            // Nothing of it was running: what it waited for is no fault of its own.
-            (None, None) => Some(End::Replace),
-        };
-        let ready_since = (alive.is_some() && record.ready).then_some(since);
-        instance.since = since;
-        instance.run = Some(Run {
-            first: alive.filter(|_| forks),
-            main: alive.filter(|_| !forks),
-            ready_since,
-            stage,
-            end,
-            adopted: true,
-            watchdog_due: ready_since.and(spec.watchdog).map(|period| now + period),
-            ..Run::new(record.run, Arc::clone(&spec), since)
-        });
-        match alive {
-            Some(pid) => {
-                let message = format!("{id} goes on under a new holdfast (pid {})", pid.0);
-                out.push(Output::Attach { instance: id.clone(), run: record.run, pid, spec });
-                let (kind, data) = (EventKind::Adopted, vec![pid_value(pid)]);
-                self.event(&id, kind, Severity::Info, message, data, out);
-                let wanted = self.instances.get(&id).is_some_and(|i| i.wish == Wish::Up);
-                if !wanted {
-                    // It was on its way down when the other daemon died.
-                    if let Some(instance) = self.instances.get_mut(&id) {
-                        instance.stop_waits = true;
-                    }
-                } else if outdated {
-                    self.ask_replacement(&id);
-                    // All that is alive must be known before anything is stopped in order.
-                    self.dirty.remove(&id);
-                }
-                self.go_on_starting(now, &id, out);
-            }
-            None => {
-                if let Some(instance) = self.instances.get_mut(&id)
-                    && end == Some(End::Own)
-                {
-                    instance.last_exit = Some(Exit::Unknown);
-                    instance.last_end = "it ended while no holdfast was there to see".into();
-                }
-                out.push(Output::InspectTree { instance: id.clone(), run: record.run });
-            }
-        }
-        self.touch(&id);
+        instance.care.verdicts.retain(|name, _| known(name));
+        instance.care.dependencies.retain(|name, _| spec.depends.contains_key(name));
+        // Told anew, with what it is now.
+        instance.care.watched = None;
     }
 }
 

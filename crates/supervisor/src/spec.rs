@@ -110,6 +110,11 @@ impl ProcessSpec {
     /// Fills `{name}`, `{index}` and `{port}` of one instance into a text. `{{` and `}}` stand for
     /// braces. Unknown templates were refused by `config`, and are left as they stand.
     pub fn render(&self, text: &str, instance: &InstanceId) -> String {
+        self.render_with(text, instance, self.port_of(instance))
+    }
+
+    /// The same for a run that may have other ports than the first.
+    pub fn render_with(&self, text: &str, instance: &InstanceId, port: Option<u16>) -> String {
         let mut done = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(at) = rest.find(['{', '}']) {
@@ -120,7 +125,7 @@ impl ProcessSpec {
                 ("}}", "}".to_owned()),
                 ("{name}", instance.service.to_string()),
                 ("{index}", instance.number().to_string()),
-                ("{port}", self.port_of(instance).map_or("{port}".to_owned(), |p| p.to_string())),
+                ("{port}", port.map_or("{port}".to_owned(), |p| p.to_string())),
             ]
             .into_iter()
             .find(|(template, _)| brace.starts_with(template));
@@ -138,6 +143,20 @@ impl ProcessSpec {
     /// The port of one instance.
     pub fn port_of(&self, instance: &InstanceId) -> Option<u16> {
         self.port.and_then(|first| first.checked_add(instance.number()))
+    }
+}
+
+impl ServiceSpec {
+    /// The port of a run in this slot. A successor that runs beside its predecessor has the other
+    /// slot, 0 or 1: its port counts on by the number of instances.
+    pub fn port_at(&self, instance: &InstanceId, slot: u16) -> Option<u16> {
+        let first = self.process.port_of(instance)?;
+        first.checked_add(slot.checked_mul(self.instances)?)
+    }
+
+    /// Fills the templates of a run in this slot into a text.
+    pub fn render_at(&self, text: &str, instance: &InstanceId, slot: u16) -> String {
+        self.process.render_with(text, instance, self.port_at(instance, slot))
     }
 }
 

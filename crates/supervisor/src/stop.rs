@@ -1,10 +1,10 @@
 //! From alive to nothing left: the stop ladder, then everything the service ever forked.
 
-use crate::instance::{Cleaning, End, Stage, StartWait, exit_words, signal_name};
+use crate::instance::{At, Cleaning, End, Role, Stage, StartWait, exit_words, signal_name};
 use crate::machine::{Supervisor, millis, pid_value};
 use crate::start::short;
 use crate::{EventKind, Exit, Kind, Output, Pid, Severity, StopAction, Value};
-use base::{InstanceId, Now, format_duration};
+use base::{Now, format_duration};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,20 +29,16 @@ const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 impl Supervisor {
     /// Steps onto the stop ladder.
-    pub(crate) fn enter_stop(
-        &mut self,
-        now: Now,
-        id: &InstanceId,
-        end: End,
-        out: &mut Vec<Output>,
-    ) {
+    pub(crate) fn enter_stop(&mut self, now: Now, at: &At, end: End, out: &mut Vec<Output>) {
+        let id = &at.id;
         let Some(instance) = self.instances.get_mut(id) else { return };
-        let Some(run) = &mut instance.run else { return };
+        let present = instance.is_present(at.run);
+        let Some(run) = instance.run_at_mut(at.run) else { return };
         match run.stage {
             Stage::Spawning => {
                 // Nothing can be stopped yet: it is, as soon as it is there.
                 run.end = Some(end);
-                instance.stop_waits = true;
+                instance.stop_waits |= present;
                 return;
             }
             Stage::Stopping { .. } | Stage::Cleaning(_) => {
@@ -57,22 +53,33 @@ impl Supervisor {
         run.end = Some(end);
         run.down_since = Some(now);
         run.watchdog_due = None;
-        instance.since = now;
+        run.warm_up = None;
         let verb = match end {
-            End::Replace => "is stopped, to be started again",
+            End::Replace | End::Replaced => "is stopped, to be started again",
             End::Stop | End::Own | End::StartTimeout | End::Watchdog => "is asked to stop",
         };
-        let message = format!("{id} {verb}");
-        self.event(id, EventKind::Stopping, Severity::Info, message, Vec::new(), out);
+        let message = match run.role {
+            Role::Present => {
+                instance.since = now;
+                format!("{id} {verb}")
+            }
+            Role::Successor => format!("the successor of {id} is asked to stop"),
+            Role::Leaving(_) | Role::Quarantined { .. } => {
+                run.role = Role::Leaving(crate::instance::Drain::over(now));
+                format!("the old run of {id} is asked to stop")
+            }
+        };
+        self.event_of(at, EventKind::Stopping, Severity::Info, message, Vec::new(), out);
         self.announce(&id.service);
-        self.step(now, id, 0, out);
+        self.step(now, at, 0, out);
     }
 
     /// Takes one rung.
-    fn step(&mut self, now: Now, id: &InstanceId, step: usize, out: &mut Vec<Output>) {
-        let Some(run) = self.run_mut(id) else { return };
-        let (number, main, spec) = (run.id, run.main, Arc::clone(&run.spec));
-        let Some(rung) = spec.stop.get(step) else { return self.kill(now, id, out) };
+    fn step(&mut self, now: Now, at: &At, step: usize, out: &mut Vec<Output>) {
+        let id = &at.id;
+        let Some(run) = self.run_mut(at) else { return };
+        let (number, main, spec, slot) = (run.id, run.main, Arc::clone(&run.spec), run.slot);
+        let Some(rung) = spec.stop.get(step) else { return self.kill(now, at, out) };
         if matches!(run.stage, Stage::Stopping { command: true, .. }) {
             run.stale_commands = run.stale_commands.saturating_add(1);
         }
@@ -88,7 +95,7 @@ impl Supervisor {
                 out.push(Output::SignalTree { instance, run: number, signal: *signal });
             }
             (StopAction::Command(argv), _) => {
-                let argv = argv.iter().map(|text| spec.process.render(text, id)).collect();
+                let argv = argv.iter().map(|text| spec.render_at(text, id, slot)).collect();
                 let timeout = rung.wait;
                 out.push(Output::RunCommand { instance, run: number, argv, timeout, main });
             }
@@ -101,17 +108,25 @@ impl Supervisor {
                 StopAction::Command(argv) => format!("`{}`", argv.join(" ")),
             };
             let message = format!("{id} has not stopped: next is {what}");
-            self.event(id, EventKind::StopEscalated, Severity::Warning, message, Vec::new(), out);
+            self.event_of(
+                at,
+                EventKind::StopEscalated,
+                Severity::Warning,
+                message,
+                Vec::new(),
+                out,
+            );
         }
     }
 
-    pub(crate) fn stop_due(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
-        let Some(run) = self.run_mut(id) else { return };
+    pub(crate) fn stop_due(&mut self, now: Now, at: &At, out: &mut Vec<Output>) {
+        let id = &at.id;
+        let Some(run) = self.run_mut(at) else { return };
         let number = run.id;
         let Stage::Stopping { step, deadline, look, .. } = &mut run.stage else { return };
         if *deadline <= now {
             let next = *step + 1;
-            return self.step(now, id, next, out);
+            return self.step(now, at, next, out);
         }
         *look = None;
         out.push(Output::InspectTree { instance: id.clone(), run: number });
@@ -120,11 +135,12 @@ impl Supervisor {
     pub(crate) fn command_ended(
         &mut self,
         now: Now,
-        id: &InstanceId,
+        at: &At,
         result: Result<(), String>,
         out: &mut Vec<Output>,
     ) {
-        let Some(run) = self.run_mut(id) else { return };
+        let id = &at.id;
+        let Some(run) = self.run_mut(at) else { return };
         let stopping = match &mut run.stage {
             // Answers come in the order of the commands: this one is about an earlier step.
             _ if 0 < run.stale_commands => {
@@ -137,40 +153,43 @@ impl Supervisor {
         let Err(why) = result else { return };
         let kind = if stopping.is_some() { EventKind::StopEscalated } else { EventKind::Command };
         let message = format!("a command of {id} failed: {why}");
-        self.event(id, kind, Severity::Warning, message, Vec::new(), out);
+        self.event_of(at, kind, Severity::Warning, message, Vec::new(), out);
         if let Some(step) = stopping {
-            self.step(now, id, step + 1, out);
+            self.step(now, at, step + 1, out);
         }
     }
 
     /// The end of the ladder: SIGKILL for everything.
-    fn kill(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
-        let Some(run) = self.run_mut(id) else { return };
+    pub(crate) fn kill(&mut self, now: Now, at: &At, out: &mut Vec<Output>) {
+        let id = &at.id;
+        let Some(run) = self.run_mut(at) else { return };
         let number = run.id;
         let killing = Cleaning { killing: true, pause: KILL_PAUSE, ..Cleaning::new(now) };
         run.stage = Stage::Cleaning(killing);
         let message = format!("{id} has not stopped when asked: everything of it is killed");
-        self.event(id, EventKind::Killing, Severity::Warning, message, Vec::new(), out);
+        self.event_of(at, EventKind::Killing, Severity::Warning, message, Vec::new(), out);
         out.push(Output::KillTree { instance: id.clone(), run: number });
     }
 
     pub(crate) fn exited(
         &mut self,
         now: Now,
-        id: &InstanceId,
+        at: &At,
         pid: Pid,
         exit: Exit,
         out: &mut Vec<Output>,
     ) {
+        let id = &at.id;
         let Some(instance) = self.instances.get_mut(id) else { return };
-        let Some(run) = &mut instance.run else { return };
+        let present = instance.is_present(at.run);
+        let Some(run) = instance.run_at_mut(at.run) else { return };
         if run.first == Some(pid) && run.main != Some(pid) {
             run.first = None;
             let starting = matches!(run.stage, Stage::Starting { wait: StartWait::Fork, .. });
             match (starting, exit) {
-                (false, _) => return self.end_if_gone(now, id, out),
+                (false, _) => return self.end_if_gone(now, at, out),
                 // Of a process that is not our child nobody knows the code: it may have been 0.
-                (true, Exit::Code(0) | Exit::Unknown) => return self.find_main(id, out),
+                (true, Exit::Code(0) | Exit::Unknown) => return self.find_main(at, out),
                 (true, _) => {}
             }
         } else if run.main == Some(pid) {
@@ -178,15 +197,17 @@ impl Supervisor {
         } else {
             return;
         }
-        instance.last_exit = Some(exit);
         let uptime = now.since(run.ready_since.unwrap_or(run.spawned));
         let asked = run.end.is_some();
         let words = format!("it {} after {}", exit_words(exit), short(uptime));
         if !asked {
             run.end = Some(End::Own);
         }
-        if instance.last_end.is_empty() || !asked {
-            instance.last_end = words;
+        if present {
+            instance.last_exit = Some(exit);
+            if instance.last_end.is_empty() || !asked {
+                instance.last_end = words;
+            }
         }
         let good = self.is_success(id, exit);
         let severity = if asked || good { Severity::Info } else { Severity::Warning };
@@ -198,44 +219,49 @@ impl Supervisor {
             Exit::Signal(signal) => data.push(("signal", Value::Number(signal.into()))),
             Exit::Unknown => {}
         }
-        self.event(id, EventKind::Exited, severity, message, data, out);
-        self.clean(now, id, out);
+        self.event_of(at, EventKind::Exited, severity, message, data, out);
+        self.clean(now, at, out);
     }
 
     /// The main process is gone: is anything left?
-    fn clean(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
+    fn clean(&mut self, now: Now, at: &At, out: &mut Vec<Output>) {
+        let id = &at.id;
         let Some(instance) = self.instances.get_mut(id) else { return };
-        let Some(run) = &mut instance.run else { return };
+        let present = instance.is_present(at.run);
+        let Some(run) = instance.run_at_mut(at.run) else { return };
         if matches!(run.stage, Stage::Cleaning(_)) {
-            return self.end_if_gone(now, id, out);
+            return self.end_if_gone(now, at, out);
         }
         run.stage = Stage::Cleaning(Cleaning::new(now));
         run.down_since.get_or_insert(now);
-        instance.since = now;
-        out.push(Output::InspectTree { instance: id.clone(), run: run.id });
+        if present {
+            instance.since = now;
+        }
+        out.push(Output::InspectTree { instance: id.clone(), run: at.run });
         self.announce(&id.service);
     }
 
     /// The run is over once its tree was seen empty and the ends of its processes were told.
-    fn end_if_gone(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
-        let over = self.run_of(id).is_some_and(|run| {
+    fn end_if_gone(&mut self, now: Now, at: &At, out: &mut Vec<Output>) {
+        let over = self.run_at(at).is_some_and(|run| {
             let empty = matches!(&run.stage, Stage::Cleaning(cleaning) if cleaning.tree_empty);
             empty && run.main.is_none() && run.first.is_none()
         });
         if over {
-            self.ended(now, id, out);
+            self.ended(now, at, out);
         }
     }
 
     pub(crate) fn tree(
         &mut self,
         now: Now,
-        id: &InstanceId,
+        at: &At,
         alive: &[Pid],
         unkillable: &[(Pid, String)],
         out: &mut Vec<Output>,
     ) {
-        let Some(run) = self.run_mut(id) else { return };
+        let id = &at.id;
+        let Some(run) = self.run_mut(at) else { return };
         match &mut run.stage {
             Stage::Cleaning(_) => {}
             // Asked to stop without a known main process: an empty tree is its end.
@@ -252,18 +278,18 @@ impl Supervisor {
         cleaning.tree_empty = alive.is_empty();
         if alive.is_empty() {
             cleaning.again = None;
-            return self.end_if_gone(now, id, out);
+            return self.end_if_gone(now, at, out);
         }
         let pids = alive.iter().map(|pid| pid.0.to_string()).collect::<Vec<_>>().join(", ");
         cleaning.seen = format!("pid {pids} still alive");
         if cleaning.killing {
-            return self.survivors(now, id, unkillable, &pids, out);
+            return self.survivors(now, at, unkillable, &pids, out);
         }
         if cleaning.grace.is_none() {
             cleaning.grace = Some(now + LEFTOVER_GRACE);
             cleaning.again = Some(now + cleaning.pause);
             let number = run.id;
-            self.say_leftovers(id, &pids, out);
+            self.say_leftovers(at, &pids, out);
             out.push(Output::SignalTree { instance: id.clone(), run: number, signal: SIGTERM });
             return;
         }
@@ -271,12 +297,14 @@ impl Supervisor {
         cleaning.again = Some(now + cleaning.pause);
     }
 
-    fn say_leftovers(&self, id: &InstanceId, pids: &str, out: &mut Vec<Output>) {
-        let Some(run) = self.run_of(id) else { return };
+    fn say_leftovers(&self, at: &At, pids: &str, out: &mut Vec<Output>) {
+        let id = &at.id;
+        let Some(run) = self.run_at(at) else { return };
         let Stage::Cleaning(cleaning) = &run.stage else { return };
         let forked = run.end == Some(End::Own)
             && run.spec.kind == Kind::Simple
             && cleaning.since.since(run.spawned) < FORKED_WITHIN
+            && self.is_present(at)
             && self.instances.get(id).is_some_and(|i| i.last_exit == Some(Exit::Code(0)));
         let hint = if forked {
             "; if it is meant to go to the background, declare kind = \"forking\""
@@ -286,18 +314,19 @@ impl Supervisor {
         let message =
             format!("{id} has left processes behind (pid {pids}): they are stopped{hint}");
         let data = vec![("pids", Value::Text(pids.to_owned()))];
-        self.event(id, EventKind::Leftovers, Severity::Warning, message, data, out);
+        self.event_of(at, EventKind::Leftovers, Severity::Warning, message, data, out);
     }
 
     fn survivors(
         &mut self,
         now: Now,
-        id: &InstanceId,
+        at: &At,
         unkillable: &[(Pid, String)],
         pids: &str,
         out: &mut Vec<Output>,
     ) {
-        let Some(run) = self.run_mut(id) else { return };
+        let id = &at.id;
+        let Some(run) = self.run_mut(at) else { return };
         let Stage::Cleaning(cleaning) = &mut run.stage else { return };
         let lasted = now.since(cleaning.since);
         cleaning.again = Some(now + cleaning.pause);
@@ -325,11 +354,12 @@ impl Supervisor {
             format_duration(Duration::from_secs(lasted.as_secs()))
         );
         let data = vec![("pids", Value::Text(pids.to_owned()))];
-        self.event(id, EventKind::Unkillable, Severity::Error, message, data, out);
+        self.event_of(at, EventKind::Unkillable, Severity::Error, message, data, out);
     }
 
-    pub(crate) fn cleaning_due(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
-        let Some(run) = self.run_mut(id) else { return };
+    pub(crate) fn cleaning_due(&mut self, now: Now, at: &At, out: &mut Vec<Output>) {
+        let id = &at.id;
+        let Some(run) = self.run_mut(at) else { return };
         let number = run.id;
         let Stage::Cleaning(cleaning) = &mut run.stage else { return };
         cleaning.again = None;
@@ -341,7 +371,7 @@ impl Supervisor {
             cleaning.since = now;
             cleaning.pause = KILL_PAUSE;
             let message = format!("{id}: what it has left behind is killed");
-            self.event(id, EventKind::Killing, Severity::Warning, message, Vec::new(), out);
+            self.event_of(at, EventKind::Killing, Severity::Warning, message, Vec::new(), out);
             out.push(Output::KillTree { instance, run });
         } else {
             out.push(Output::InspectTree { instance, run });

@@ -55,6 +55,13 @@ pub struct Tolerance {
     pub answers: BTreeMap<HealthState, HealthAnswer>,
 }
 
+impl Tolerance {
+    /// Whether more than one run of an instance may ever be alive because of it.
+    pub fn is_in_use(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
 impl Default for Tolerance {
     fn default() -> Self {
         Self {
@@ -271,6 +278,16 @@ pub struct Dependency {
     pub target: DependencyTarget,
     /// An answer that takes longer counts as slow; `None` = slowness does not matter.
     pub slow: Option<Duration>,
+}
+
+impl Dependency {
+    /// The service of ours that it is about, if it is.
+    pub const fn service(&self) -> Option<&ServiceName> {
+        match &self.target {
+            DependencyTarget::Service(name) => Some(name),
+            DependencyTarget::Probe(_) | DependencyTarget::Mount(_) => None,
+        }
+    }
 }
 
 /// What a service can depend on.

@@ -1,9 +1,10 @@
 //! Why an instance is as it is: from the nearest cause down to the root, in words (G13).
 
+use crate::care::Hindrance;
 use crate::instance::{End, Instance, Rest, Stage};
 use crate::machine::Supervisor;
 use crate::start::wait_words;
-use crate::{InstanceSnapshot, Phase, Wish};
+use crate::{InstanceSnapshot, Phase, ReplacingSnapshot, RunSnapshot, Wish};
 use base::InstanceId;
 
 /// Longest causal chain that is followed. Configurations have no cycles; this bounds a mistake.
@@ -16,6 +17,10 @@ impl Supervisor {
         let run = instance.run.as_ref();
         let mut because = Vec::new();
         self.explain(instance, &mut because);
+        let source = instance.care.mode.as_ref();
+        let source = source.map_or("configuration".to_owned(), |(_, by)| by.clone());
+        let dependencies = instance.care.dependencies.iter();
+        let runs = instance.run.iter().chain(&instance.others);
         Some(InstanceSnapshot {
             instance: id.clone(),
             phase: instance.phase(),
@@ -30,6 +35,28 @@ impl Supervisor {
             last_exit: instance.last_exit,
             next: instance.due(),
             because,
+            health: instance.health(),
+            mode: (instance.mode(), source),
+            verdicts: instance.care.verdicts.values().cloned().collect(),
+            dependencies: dependencies
+                .map(|(name, (state, why))| (name.clone(), *state, why.clone()))
+                .collect(),
+            replacing: instance.care.replacement.as_ref().map(|replacement| ReplacingSnapshot {
+                cause: replacement.cause.message.clone(),
+                step: replacement.step.as_str(),
+                since: replacement.since,
+                until: replacement.step.until(),
+            }),
+            suppressed: instance.care.suppressed.as_ref().map(Hindrance::words),
+            runs: runs
+                .map(|run| RunSnapshot {
+                    run: run.id,
+                    pid: run.main.or(run.first),
+                    role: run.role.told(),
+                    slot: run.slot,
+                    health: instance.health_of(run.id),
+                })
+                .collect(),
         })
     }
 
@@ -61,6 +88,30 @@ impl Supervisor {
         }
     }
 
+    /// Why an instance that runs is not simply well.
+    fn health_reason(instance: &Instance) -> String {
+        let id = &instance.id;
+        if let Some(replacement) = &instance.care.replacement {
+            let (step, cause) = (replacement.step.as_str(), &replacement.cause.message);
+            return format!("{id} is being replaced, step {step}: {cause}");
+        }
+        if let Some(why) = instance.dependency_trouble() {
+            return format!("{id} is well as far as it can be told, but {why}");
+        }
+        let sick = instance.care.verdicts.values();
+        let sick = sick.filter(|it| it.state == crate::watch::VerdictState::Sick);
+        let Some(verdict) = sick.min_by_key(|it| (it.planned, it.since)) else {
+            return String::new();
+        };
+        let mode = instance.mode_of(&verdict.detector);
+        let but = match &instance.care.suppressed {
+            Some(hindrance) => format!("; it is not replaced: {}", hindrance.words()),
+            None if mode == crate::Mode::Observe => "; it is only observed".to_owned(),
+            None => String::new(),
+        };
+        format!("{id} is sick: {}{but}", verdict.message)
+    }
+
     fn reason(&self, instance: &Instance) -> String {
         let id = &instance.id;
         if let Some(run) = &instance.run {
@@ -79,12 +130,12 @@ impl Supervisor {
                 Stage::Running if run.reloading.is_some() => {
                     format!("{id} reads its configuration again")
                 }
-                Stage::Running => String::new(),
+                Stage::Running => Self::health_reason(instance),
                 Stage::Stopping { step, .. } => {
                     let rungs = run.spec.stop.len();
                     let why = match run.end {
                         Some(End::StartTimeout | End::Watchdog) => &instance.last_end,
-                        Some(End::Replace) => "it is to be started again",
+                        Some(End::Replace | End::Replaced) => "it is to be started again",
                         Some(End::Stop | End::Own) | None => &instance.wish_reason,
                     };
                     let colon = if why.is_empty() { "" } else { ": " };

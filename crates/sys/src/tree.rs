@@ -116,6 +116,25 @@ impl Tree {
         self.members()
     }
 
+    /// Lets nothing of it be scheduled any more: by the group's freezer, where there is one, else by
+    /// SIGSTOP to each member until a look finds nobody new. SIGKILL still works on both.
+    pub fn freeze(&self) -> std::io::Result<()> {
+        if let Some(group) = &self.group
+            && group.freeze()?
+        {
+            return Ok(());
+        }
+        let found = self.look();
+        if found.is_empty() {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::NotFound,
+                "nothing of it is alive any more",
+            ));
+        }
+        self.hold(found);
+        Ok(())
+    }
+
     /// Somebody forked while we killed. Whoever is stopped can't fork, so everybody is stopped
     /// before the next one is killed.
     fn hold(&self, mut found: BTreeMap<u32, Member>) -> BTreeMap<u32, Member> {

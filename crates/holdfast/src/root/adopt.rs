@@ -23,6 +23,7 @@ pub(crate) struct Prepared {
     pub(crate) tree: Arc<Mutex<Tree>>,
     pub(crate) group: Option<PathBuf>,
     pub(crate) since: Now,
+    pub(crate) slot: u16,
 }
 
 /// Processes by the instance and run that their token names.
@@ -102,14 +103,14 @@ impl Driver {
         for (instance, record) in records {
             let run = record.run();
             let marked = tokens.remove(&(instance.clone(), run)).unwrap_or_default();
-            if self.recorded.contains_key(&instance) {
-                self.leave(&instance, run, marked, "a younger run of it is the present one");
-                continue;
-            }
             let spec = self.config.services.get(&instance.service).cloned();
             match spec.filter(|spec| spec.instance_ids().any(|known| known == instance)) {
                 Some(spec) => {
-                    self.recorded.insert(instance.clone(), run);
+                    // The youngest that was present speaks for its instance; others that are alive
+                    // go on their way.
+                    if record.is_present() {
+                        self.recorded.entry(instance.clone()).or_insert(run);
+                    }
                     adopted += usize::from(self.adopt_one(instance, &spec, &record, &marked));
                 }
                 None => self.leave(&instance, run, marked, "it is no longer in the configuration"),
@@ -142,7 +143,8 @@ impl Driver {
             None => (None, None),
         };
         if alive.is_some() {
-            self.prepared.insert(key, Prepared { pidfd, tree, group, since });
+            let slot = core.slot;
+            self.prepared.insert(key, Prepared { pidfd, tree, group, since, slot });
         } else {
             // Its end was not seen. What it may have left behind is looked for by the core.
             let mut run = Run::new(Arc::clone(spec), since);

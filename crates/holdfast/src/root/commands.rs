@@ -58,11 +58,13 @@ impl Driver {
         timeout: Duration,
         own_env: Vec<(String, String)>,
     ) {
-        let Some(spec) = self.run(&command.0).map(|run| Arc::clone(&run.spec)) else {
+        let Some((spec, slot)) = self.run(&command.0).map(|run| (Arc::clone(&run.spec), run.slot))
+        else {
             return self.tell_command(&command, Err("nothing of it runs".into()));
         };
         let process = Arc::new(spec.process.clone());
-        self.execute_command(command, process, argv, timeout, own_env);
+        let port = spec.port_at(&command.0.instance, slot);
+        self.execute_command(command, process, (argv, port), timeout, own_env);
     }
 
     /// Executes a command as a service would be, with a limit of time.
@@ -70,7 +72,7 @@ impl Driver {
         &mut self,
         command: CommandKey,
         process: Arc<ProcessSpec>,
-        argv: Vec<String>,
+        (argv, port): (Vec<String>, Option<u16>),
         timeout: Duration,
         own_env: Vec<(String, String)>,
     ) {
@@ -85,6 +87,7 @@ impl Driver {
             key: key.clone(),
             process,
             argv: argv.clone(),
+            port,
             own_env,
             output,
             tracking: Tracking::Group,

@@ -13,6 +13,7 @@ use super::hands::{Done, Hands, Job, Realm, RunKey};
 use super::launch::{LaunchError, Launched};
 use super::runs::{Run, Runs};
 use super::sockets::SocketStore;
+use super::tolerate::CareBook;
 use super::upgrade::Upgrade;
 use crate::paths::Paths;
 use base::{Answer, InstanceId, Now, RunId};
@@ -93,6 +94,10 @@ pub(crate) struct Driver {
     pub(crate) prepared: BTreeMap<RunKey, Prepared>,
     /// Of which run the record is that speaks for an instance: of the last one that was started.
     pub(crate) recorded: BTreeMap<InstanceId, RunId>,
+    /// Runs that the core wants watched, and how far verdicts go.
+    pub(crate) watching: BTreeMap<RunKey, supervisor::Mode>,
+    /// Modes that were set, and workarounds in force.
+    pub(crate) care: CareBook,
     pub(crate) pids: BTreeMap<u32, Watched>,
     pub(crate) commands: BTreeMap<CommandKey, Command>,
     pub(crate) hands: Hands,
@@ -148,6 +153,7 @@ pub(crate) struct Parts {
     pub(crate) cgroups: Arc<sys::cgroup::Cgroups>,
     pub(crate) sockets: SocketStore,
     pub(crate) events: Arc<Events>,
+    pub(crate) care: CareBook,
 }
 
 impl Driver {
@@ -169,6 +175,8 @@ impl Driver {
             duties: parts.duties,
             prepared: BTreeMap::new(),
             recorded: BTreeMap::new(),
+            watching: BTreeMap::new(),
+            care: parts.care,
             pids: BTreeMap::new(),
             commands: BTreeMap::new(),
             hands: parts.hands,
@@ -295,6 +303,7 @@ impl Driver {
                 self.oom_seen(&key, oom_kills);
                 self.tree_seen(key, &members);
             }
+            Done::Frozen { key, result } => self.frozen(key, result),
             Done::MainFound { key, main, pidfd } => self.main_found(key, main, pidfd),
             Done::MainSaid { key, pid, pidfd } => self.main_said(key, pid, pidfd),
             Done::Complaint { subject, message } => {

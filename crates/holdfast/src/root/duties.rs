@@ -214,6 +214,7 @@ impl Driver {
             key: key.clone(),
             process: Arc::new(spec.process.clone()),
             argv: spec.process.argv.clone(),
+            port: None,
             own_env: vec![
                 ("HOLDFAST_FDS".into(), fd_list),
                 ("HOLDFAST_RUN".into(), token.clone()),

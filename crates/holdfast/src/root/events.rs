@@ -136,6 +136,7 @@ impl Events {
         };
         let details = event.data.into_iter().map(|(name, value)| {
             let value = match value {
+                supervisor::Value::Real(real) => real.into(),
                 supervisor::Value::Text(text) => Value::from(text),
                 supervisor::Value::Number(number) => Value::from(number),
                 supervisor::Value::Flag(flag) => Value::from(flag),

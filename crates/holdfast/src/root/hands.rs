@@ -93,6 +93,10 @@ pub(crate) enum Job {
     Release { notify: Option<PathBuf>, tree: Option<Arc<Mutex<Tree>>> },
     /// Remove control groups and sockets of runs that were long ago. No answer.
     Sweep { groups: Vec<sys::cgroup::Group>, paths: Vec<PathBuf> },
+    /// Let nothing of a tree be scheduled any more.
+    Freeze { key: RunKey, tree: Arc<Mutex<Tree>> },
+    /// Replace a file as a whole. No answer; a failure is a complaint.
+    Write { path: PathBuf, bytes: Vec<u8> },
 }
 
 /// What has come of a job.
@@ -107,6 +111,8 @@ pub(crate) enum Done {
     },
     /// Of tree work.
     Tree { key: RunKey, members: Vec<Member>, oom_kills: Option<u64> },
+    /// Of an attempt to freeze.
+    Frozen { key: RunKey, result: Result<(), String> },
     /// Of a search for the main process.
     MainFound { key: RunKey, main: Result<Pid, String>, pidfd: Option<OwnedFd> },
     /// Of a check of a named main process; no pidfd: it is not one of its own.
@@ -246,8 +252,7 @@ fn perform(job: Job, reaped: &std::sync::atomic::AtomicU64) -> Option<Done> {
         }
         Job::Command { key, launch } => {
             let reaped_before = reaped.load(Ordering::Acquire);
-            let result = launch::launch(&launch);
-            Some(Done::CommandLaunched { key, result, reaped_before })
+            Some(Done::CommandLaunched { key, result: launch::launch(&launch), reaped_before })
         }
         Job::Signal { pidfd, signal, key } => {
             let error = sys::pidfd::send_signal(pidfd.as_fd(), signal).err()?;
@@ -257,11 +262,7 @@ fn perform(job: Job, reaped: &std::sync::atomic::AtomicU64) -> Option<Done> {
         }
         Job::Tree { key, tree, work } => {
             let tree = tree.lock().unwrap_or_else(PoisonError::into_inner);
-            let members = match work {
-                TreeWork::Inspect => tree.members(),
-                TreeWork::Signal(signal) => tree.signal_all(signal),
-                TreeWork::Kill => tree.kill_all(),
-            };
+            let members = do_to_tree(&tree, work);
             let oom_kills = tree.group.as_ref().and_then(sys::cgroup::Group::oom_kills);
             Some(Done::Tree { key, members, oom_kills })
         }
@@ -274,7 +275,7 @@ fn perform(job: Job, reaped: &std::sync::atomic::AtomicU64) -> Option<Done> {
         Job::CheckMain { key, tree, pid } => {
             let mut tree = tree.lock().unwrap_or_else(PoisonError::into_inner);
             let ours = tree.members().iter().any(|member| member.pid == pid.0);
-            let pidfd = if ours { hold(&mut tree, pid) } else { None };
+            let pidfd = ours.then(|| hold(&mut tree, pid)).flatten();
             Some(Done::MainSaid { key, pid, pidfd })
         }
         Job::Release { notify, tree } => {
@@ -282,6 +283,11 @@ fn perform(job: Job, reaped: &std::sync::atomic::AtomicU64) -> Option<Done> {
             remove_group(&tree?.lock().unwrap_or_else(PoisonError::into_inner));
             None
         }
+        Job::Freeze { key, tree } => {
+            let tree = tree.lock().unwrap_or_else(PoisonError::into_inner);
+            Some(Done::Frozen { key, result: tree.freeze().map_err(|error| error.to_string()) })
+        }
+        Job::Write { path, bytes } => complain("holdfast", records::replace(&path, &bytes)),
         Job::Sweep { groups, paths } => {
             for group in groups {
                 let _ = group.remove_if_empty();
@@ -289,6 +295,14 @@ fn perform(job: Job, reaped: &std::sync::atomic::AtomicU64) -> Option<Done> {
             remove_files(&paths);
             None
         }
+    }
+}
+
+fn do_to_tree(tree: &Tree, work: TreeWork) -> Vec<Member> {
+    match work {
+        TreeWork::Inspect => tree.members(),
+        TreeWork::Signal(signal) => tree.signal_all(signal),
+        TreeWork::Kill => tree.kill_all(),
     }
 }
 

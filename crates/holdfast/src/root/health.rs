@@ -1,75 +1,103 @@
 //! What balancers and people are told of an instance's health.
 
-use control::HealthView;
-use supervisor::{HealthState, InstanceSnapshot, Phase, ServiceSpec, Tolerance, Wish};
+use super::views::Clock;
+use control::{
+    DependencyView, HealthView, QuarantineView, ReplacingView, RunView, VerdictView, WorkaroundView,
+};
+use std::time::Duration;
+use supervisor::watch::Verdict;
+use supervisor::{
+    HealthAnswer, HealthState, InstanceSnapshot, Mode, RunRole, RunSnapshot, ServiceSpec,
+};
 
 /// The health of one instance, in the words of the configuration.
-pub(super) fn view(seen: &InstanceSnapshot, spec: Option<&ServiceSpec>) -> HealthView {
-    let off = Tolerance::default();
-    let tolerance = spec.map_or(&off, |spec| &spec.tolerance);
-    let state = state_of(seen);
-    let own = tolerance.answers.get(&state).cloned();
-    let answer = own.unwrap_or_else(|| state.default_answer());
-    HealthView {
+pub(super) fn view(
+    seen: &InstanceSnapshot,
+    spec: Option<&ServiceSpec>,
+    workaround: Option<&WorkaroundView>,
+    clock: &Clock,
+) -> HealthView {
+    let answer = answer(spec, seen.health);
+    let (mode, by) = &seen.mode;
+    let dependencies = seen.dependencies.iter().map(|(name, state, message)| DependencyView {
+        name: name.clone(),
         state: state.as_str().to_owned(),
+        message: message.clone(),
+    });
+    let replacing = seen.replacing.as_ref().map(|replacing| ReplacingView {
+        step: replacing.step.to_owned(),
+        cause: replacing.cause.clone(),
+        since_us: clock.wall_of(replacing.since).as_micros(),
+        bound_ms: replacing.until.map(|until| millis(clock.now.until(until))),
+    });
+    HealthView {
+        state: seen.health.as_str().to_owned(),
         status: answer.status,
         agent: answer.agent,
-        mode: tolerance.mode.as_str().to_owned(),
-        mode_by: "configuration".to_owned(),
-        detectors: u32::try_from(tolerance.detectors.len()).unwrap_or(u32::MAX),
-        ..HealthView::default()
+        mode: mode.as_str().to_owned(),
+        mode_by: by.clone(),
+        detectors: spec
+            .map_or(0, |spec| u32::try_from(spec.tolerance.detectors.len()).unwrap_or(u32::MAX)),
+        verdicts: seen.verdicts.iter().map(|it| verdict_view(it, *mode, spec, clock)).collect(),
+        dependencies: dependencies.collect(),
+        workaround: workaround.cloned(),
+        replacing,
+        quarantined: seen.runs.iter().filter_map(|run| quarantine_view(run, clock)).collect(),
+        suppressed: seen.suppressed.clone(),
     }
 }
 
-fn state_of(seen: &InstanceSnapshot) -> HealthState {
-    match seen.phase {
-        Phase::Running => HealthState::Up,
-        Phase::Starting => HealthState::Starting,
-        Phase::Stopping => HealthState::Draining,
-        Phase::Stopped | Phase::Finished => HealthState::Stopped,
-        Phase::Waiting | Phase::Backoff | Phase::Failed => match seen.wish {
-            Wish::Down => HealthState::Stopped,
-            Wish::Up | Wish::Failed(_) | Wish::Finished => HealthState::Down,
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use base::Now;
-
-    fn seen(phase: Phase, wish: Wish) -> InstanceSnapshot {
-        InstanceSnapshot {
-            instance: "web".parse().unwrap(),
-            phase,
-            wish,
-            run: None,
-            pid: None,
-            since: Now::ZERO,
-            spawned: None,
-            ready_since: None,
-            restarts: 0,
-            status_text: String::new(),
-            last_exit: None,
-            next: None,
-            because: Vec::new(),
+/// All runs of an instance that may be alive.
+pub(super) fn runs(seen: &InstanceSnapshot, spec: Option<&ServiceSpec>) -> Vec<RunView> {
+    let view = |run: &RunSnapshot| {
+        let answer = answer(spec, run.health);
+        RunView {
+            run: run.run.0,
+            pid: run.pid.map(|pid| pid.0),
+            role: run.role.as_str().to_owned(),
+            port: spec.and_then(|spec| spec.port_at(&seen.instance, run.slot)),
+            state: run.health.as_str().to_owned(),
+            status: answer.status,
+            agent: answer.agent,
         }
-    }
+    };
+    seen.runs.iter().map(view).collect()
+}
 
-    #[test]
-    fn h13_each_phase_has_an_answer_for_balancers() {
-        let answer = |phase, wish| {
-            let view = view(&seen(phase, wish), None);
-            (view.state, view.status, view.agent)
-        };
-        let expect =
-            |state: &str, status, agent: &str| (state.to_owned(), status, agent.to_owned());
-        assert_eq!(answer(Phase::Running, Wish::Up), expect("up", 200, "ready up"));
-        assert_eq!(answer(Phase::Starting, Wish::Up), expect("starting", 503, "down"));
-        assert_eq!(answer(Phase::Stopping, Wish::Up), expect("draining", 503, "drain"));
-        assert_eq!(answer(Phase::Stopped, Wish::Down), expect("stopped", 503, "maint"));
-        let failed = Wish::Failed("it did not help".into());
-        assert_eq!(answer(Phase::Failed, failed), expect("down", 503, "down"));
+fn answer(spec: Option<&ServiceSpec>, state: HealthState) -> HealthAnswer {
+    let own = spec.and_then(|spec| spec.tolerance.answers.get(&state).cloned());
+    own.unwrap_or_else(|| state.default_answer())
+}
+
+fn verdict_view(
+    verdict: &Verdict,
+    mode: Mode,
+    spec: Option<&ServiceSpec>,
+    clock: &Clock,
+) -> VerdictView {
+    let own = spec.and_then(|spec| spec.tolerance.detectors.get(&verdict.detector));
+    let mode = own.map_or(mode, |own| own.mode.min(mode));
+    VerdictView {
+        detector: verdict.detector.clone(),
+        kind: verdict.kind.to_owned(),
+        mode: mode.as_str().to_owned(),
+        state: verdict.state.as_str().to_owned(),
+        message: verdict.message.clone(),
+        since_us: clock.wall_of(verdict.since).as_micros(),
+        measured: verdict.measured.iter().map(|(name, it)| ((*name).to_owned(), *it)).collect(),
+        exhausted_in_ms: verdict.exhausted_in.map(millis),
     }
+}
+
+fn quarantine_view(run: &RunSnapshot, clock: &Clock) -> Option<QuarantineView> {
+    let RunRole::Quarantined { until } = run.role else { return None };
+    Some(QuarantineView {
+        run: run.run.0,
+        pid: run.pid.map(|pid| pid.0),
+        until_us: clock.wall_of(until).as_micros(),
+    })
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use supervisor::{IoPriority, ProcessSpec, Resource};
+use supervisor::{IoPriority, ProcessSpec, Resource, ServiceSpec};
 use sys::spawn::{SpawnPlan, Stdin};
 
 /// Where programs are looked for unless the service sets `PATH` itself.
@@ -25,6 +25,8 @@ pub(crate) struct Launch {
     pub(crate) process: Arc<ProcessSpec>,
     /// Program and arguments, templates filled in.
     pub(crate) argv: Vec<String>,
+    /// What `{port}` stands for in the rest.
+    pub(crate) port: Option<u16>,
     /// Set over everything else: our own protocol variables.
     pub(crate) own_env: Vec<(String, String)>,
     pub(crate) output: Output,
@@ -92,7 +94,8 @@ pub(crate) fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
     let process = &*launch.process;
     let person = Person::of(process)?;
     let env = environment(launch, &person)?;
-    let directory = PathBuf::from(process.render(&process.directory.to_string_lossy(), instance));
+    let render = |text: &str| process.render_with(text, instance, launch.port);
+    let directory = PathBuf::from(render(&process.directory.to_string_lossy()));
     let path_env = env.iter().rev().find(|(key, _)| key == "PATH");
     let path_env = path_env.map_or(DEFAULT_PATH.into(), |(_, value)| value.to_string_lossy());
     let program = sys::command::resolve(&launch.argv[0], &path_env, &directory)
@@ -246,6 +249,7 @@ impl Person {
 
 fn environment(launch: &Launch, person: &Person) -> Result<Vec<(OsString, OsString)>, LaunchError> {
     let (process, instance) = (&*launch.process, &launch.key.instance);
+    let render = |text: &str| process.render_with(text, instance, launch.port);
     let account = &person.account;
     let mut env: BTreeMap<String, String> = BTreeMap::new();
     env.insert("PATH".into(), DEFAULT_PATH.into());
@@ -257,11 +261,11 @@ fn environment(launch: &Launch, person: &Person) -> Result<Vec<(OsString, OsStri
         env.insert("LANG".into(), lang);
     }
     for (path, may_be_missing) in &process.env_files {
-        let path = PathBuf::from(process.render(&path.to_string_lossy(), instance));
+        let path = PathBuf::from(render(&path.to_string_lossy()));
         env.extend(read_env_file(&path, *may_be_missing)?);
     }
     for (key, value) in &process.env {
-        env.insert(key.clone(), process.render(value, instance));
+        env.insert(key.clone(), render(value));
     }
     env.extend(launch.own_env.iter().cloned());
     Ok(env.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
@@ -342,8 +346,8 @@ fn rlimit_number(resource: Resource) -> u32 {
 }
 
 /// Templates filled into a whole command line.
-pub(crate) fn render_argv(process: &ProcessSpec, instance: &InstanceId) -> Vec<String> {
-    process.argv.iter().map(|argument| process.render(argument, instance)).collect()
+pub(crate) fn render_argv(spec: &ServiceSpec, instance: &InstanceId, slot: u16) -> Vec<String> {
+    spec.process.argv.iter().map(|argument| spec.render_at(argument, instance, slot)).collect()
 }
 
 #[cfg(test)]

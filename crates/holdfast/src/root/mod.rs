@@ -23,6 +23,7 @@ mod requests;
 mod runs;
 mod sockets;
 mod start;
+mod tolerate;
 mod turn;
 mod upgrade;
 mod views;
@@ -67,6 +68,7 @@ pub(crate) fn run(mut options: RunOptions) -> anyhow::Result<()> {
     let loaded = config::load(&options.config, &context);
     let shown = loaded.diagnostics.render(std::io::stderr().is_terminal());
     let Some(config) = loaded.config else { return Err(ConfigFaults(shown).into()) };
+    tolerate::modes_of_environment(&config).map_err(ConfigFaults)?;
     start::prepare_directories(&config.daemon)?;
     if !options.daemon {
         return start::run_here(options, config, context, &shown, || {});

@@ -8,7 +8,7 @@ use super::runs::{Run, wants_notify};
 use base::{InstanceId, RunId};
 use std::path::PathBuf;
 use std::sync::Arc;
-use supervisor::{Input, Output, Pid, RunRecord, ServiceSpec};
+use supervisor::{Input, Output, Pid, RunRecord, RunRole, ServiceSpec};
 
 impl Driver {
     pub(crate) fn carry_out(&mut self, realm: Realm, output: Output) {
@@ -16,7 +16,9 @@ impl Driver {
         match output {
             Output::Persist { instance, record } => self.persist(realm, &instance, &record),
             Output::Forget { instance } => self.forget(realm, &instance),
-            Output::Spawn { instance, run, spec } => self.spawn(key(instance, run), spec),
+            Output::Spawn { instance, run, slot, spec } => {
+                self.spawn(key(instance, run), slot, spec);
+            }
             Output::Attach { instance, run, pid, spec } => {
                 self.attach(key(instance, run), pid, spec);
             }
@@ -41,7 +43,19 @@ impl Driver {
             }
             Output::Release { instance, run } => self.release(&key(instance, run)),
             Output::Relog { instance, spec } => self.duties.watch_log(&instance, &spec),
+            Output::Watch { instance, run, mode } => self.watch_run(key(instance, run), mode),
+            Output::Unwatch { instance, run } => self.unwatch_run(&key(instance, run)),
+            Output::Gather { instance, run, cause, budget } => {
+                self.gather(key(instance, run), cause, budget);
+            }
+            Output::CountConnections { instance, run } => {
+                self.count_connections(key(instance, run));
+            }
+            Output::Freeze { instance, run } => self.freeze(key(instance, run)),
             Output::Event(event) => {
+                if realm == Realm::Services {
+                    self.note_event(&event);
+                }
                 let subject = match realm {
                     Realm::Services => event.instance.to_string(),
                     Realm::Duties => format!("duty/{}", event.instance),
@@ -74,7 +88,9 @@ impl Driver {
             StoredRecord::new(instance, record, &self.boot_id, None, digest, since.as_nanos());
         let path = self.paths.record(instance, record.run);
         let start_of = record.main.map(|pid| pid.0);
-        let instead_of = self.takes_the_place_of(&key);
+        // What is not the present run speaks for itself alone.
+        let present = record.role == RunRole::Present;
+        let instead_of = if present { self.takes_the_place_of(&key) } else { None };
         let job = Job::Persist { path, record: Box::new(stored), start_of, instead_of };
         self.hands.give(instance, job);
     }
@@ -112,14 +128,15 @@ impl Driver {
         }
     }
 
-    fn spawn(&mut self, key: RunKey, spec: Arc<ServiceSpec>) {
+    fn spawn(&mut self, key: RunKey, slot: u16, spec: Arc<ServiceSpec>) {
         let instance = key.instance.clone();
-        let run = Run::new(Arc::clone(&spec), sys::clock::now());
+        let mut run = Run::new(Arc::clone(&spec), sys::clock::now());
+        run.slot = slot;
         self.realm(key.realm).runs.insert(key.clone(), run);
         let launch = match key.realm {
             Realm::Services => {
                 self.duties.watch_log(&instance, &spec);
-                self.service_launch(key, &spec)
+                self.service_launch(key, slot, &spec)
             }
             Realm::Duties => match self.duty_launch(&key, &spec) {
                 Ok(launch) => launch,
@@ -134,7 +151,7 @@ impl Driver {
         self.hands.give(&instance, Job::Launch(Box::new(launch)));
     }
 
-    fn service_launch(&self, key: RunKey, spec: &ServiceSpec) -> Launch {
+    fn service_launch(&self, key: RunKey, slot: u16, spec: &ServiceSpec) -> Launch {
         let token = self.token(&key.instance, key.run);
         let mut own_env = vec![("HOLDFAST_RUN".to_owned(), token.clone())];
         let wants_notify = wants_notify(spec);
@@ -147,7 +164,8 @@ impl Driver {
         }
         Launch {
             process: Arc::new(spec.process.clone()),
-            argv: render_argv(&spec.process, &key.instance),
+            argv: render_argv(spec, &key.instance, slot),
+            port: spec.port_at(&key.instance, slot),
             own_env,
             output: self.streams(&key.instance, spec),
             tracking: Tracking::Tree { cgroups: Some(Arc::clone(&self.cgroups)), token },
@@ -177,7 +195,7 @@ impl Driver {
         };
         self.duties.watch_log(&key.instance, &spec);
         let mut run = Run::new(Arc::clone(&spec), prepared.since);
-        (run.tree, run.group) = (Some(prepared.tree), prepared.group);
+        (run.tree, run.group, run.slot) = (Some(prepared.tree), prepared.group, prepared.slot);
         self.services.runs.insert(key.clone(), run);
         let ends = if spec.log.split_stderr { &["out", "err"][..] } else { &["out"] };
         let paths =
@@ -218,9 +236,9 @@ impl Driver {
                 supervisor::Kind::Forking { pid_file } => pid_file.clone(),
                 supervisor::Kind::Simple | supervisor::Kind::Oneshot => None,
             };
-            let process = &run.spec.process;
-            let pid_file =
-                pid_file.map(|path| process.render(&path.to_string_lossy(), &instance).into());
+            let (spec, slot) = (&run.spec, run.slot);
+            let pid_file = pid_file
+                .map(|path| spec.render_at(&path.to_string_lossy(), &instance, slot).into());
             run.tree.clone().map(|tree| (tree, pid_file))
         });
         match found {

@@ -6,12 +6,12 @@
 //! Not synced to disk: a record matters only as long as the machine stays up.
 
 use anyhow::Context as _;
-use base::{InstanceId, RunId};
+use base::{InstanceId, Now, RunId};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use supervisor::{Pid, RunRecord, ServiceSpec, Wish};
+use supervisor::{Pid, RunRecord, RunRole, ServiceSpec, Wish};
 
 /// Raised when the meaning of a field changes; a newer record is not guessed at.
 const FORMAT: u32 = 1;
@@ -40,6 +40,23 @@ pub(crate) struct StoredRecord {
     /// name is the instance's.
     #[serde(default)]
     pub(crate) notify: bool,
+    /// Which set of ports it has.
+    #[serde(default)]
+    slot: u16,
+    /// What it is to its instance.
+    #[serde(default)]
+    role: StoredRole,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredRole {
+    #[default]
+    Present,
+    Successor,
+    Leaving,
+    /// Until then, nanoseconds since boot.
+    Quarantined(u64),
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -80,6 +97,13 @@ impl StoredRecord {
             digest,
             since_ns,
             notify: false,
+            slot: record.slot,
+            role: match record.role {
+                RunRole::Present => StoredRole::Present,
+                RunRole::Successor => StoredRole::Successor,
+                RunRole::Leaving => StoredRole::Leaving,
+                RunRole::Quarantined { until } => StoredRole::Quarantined(until.as_nanos()),
+            },
         }
     }
 
@@ -102,17 +126,34 @@ impl StoredRecord {
             ready: self.ready,
             wish,
             restarts: self.restarts,
+            slot: self.slot,
+            role: match self.role {
+                StoredRole::Present => RunRole::Present,
+                StoredRole::Successor => RunRole::Successor,
+                StoredRole::Leaving => RunRole::Leaving,
+                StoredRole::Quarantined(until) => {
+                    RunRole::Quarantined { until: Now::from_nanos(until) }
+                }
+            },
         }
+    }
+
+    /// It speaks for its instance.
+    pub(crate) fn is_present(&self) -> bool {
+        self.role == StoredRole::Present
     }
 
     /// Replaces the file as a whole: a reader sees the old record or the new one.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let fresh = path.with_extension("json.new");
-        fs::write(&fresh, serde_json::to_vec(self)?)
-            .with_context(|| format!("failed to write run record {}", fresh.display()))?;
-        fs::rename(&fresh, path)
-            .with_context(|| format!("failed to replace run record {}", path.display()))
+        replace(path, &serde_json::to_vec(self)?)
     }
+}
+
+/// Replaces a file as a whole.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let fresh = path.with_extension("json.new");
+    fs::write(&fresh, bytes).with_context(|| format!("failed to write {}", fresh.display()))?;
+    fs::rename(&fresh, path).with_context(|| format!("failed to replace {}", path.display()))
 }
 
 /// Removes a record; one that is not there is no error.
@@ -213,6 +254,8 @@ mod tests {
             ready: true,
             wish: Wish::Failed("budget spent".into()),
             restarts: 3,
+            slot: 1,
+            role: RunRole::Quarantined { until: Now::from_nanos(12) },
         };
         let stored = StoredRecord::new(&instance, &core, "boot", Some(99), "d".into(), 5);
         stored.write(&directory.path().join("web:1.7.json")).unwrap();

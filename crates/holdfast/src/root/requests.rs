@@ -26,9 +26,8 @@ impl Driver {
             Request::Status => Reply::Status { snapshot: Box::new(self.snapshot()) },
             Request::Why { subject } => return self.answer_why(&subject, answer),
             Request::Service { action, targets } => self.service(&caller, action, &targets),
-            Request::Mode { .. } => {
-                fault(ErrorCode::Unsupported, "the mode can't be changed at run time yet", "")
-            }
+            Request::Mode { targets, mode } => self.set_modes(&caller, &targets, mode.as_deref()),
+            Request::Cured { targets } => self.cured(&caller, &targets),
             Request::Reload => return self.reload(&caller.name, Some(answer)),
             Request::ConfigShow => Reply::Config { toml: config::show(&self.config) },
             Request::Stop { keep_services } => self.stop(&caller, keep_services),
@@ -81,6 +80,19 @@ impl Driver {
         if known { Ok(vec![instance]) } else { Err(unknown()) }
     }
 
+    /// All instances that these texts name; at least one.
+    pub(crate) fn resolve_all(&self, targets: &[String]) -> Result<Vec<InstanceId>, Reply> {
+        let mut instances = Vec::new();
+        for target in targets {
+            instances.extend(self.resolve(target)?);
+        }
+        if instances.is_empty() {
+            let help = "name one, or `*` for all";
+            return Err(fault(ErrorCode::Invalid, "no service was named", help));
+        }
+        Ok(instances)
+    }
+
     fn nearest(&self, target: &str) -> Option<&ServiceName> {
         let lower = target.to_lowercase();
         self.config.services.keys().find(|name| {
@@ -93,22 +105,17 @@ impl Driver {
         if self.ending.is_some() {
             return fault(ErrorCode::Conflict, "holdfast is ending", "");
         }
-        let mut instances = Vec::new();
-        for target in targets {
-            match self.resolve(target) {
-                Ok(named) => instances.extend(named),
-                Err(reply) => return reply,
-            }
-        }
-        if instances.is_empty() {
-            return fault(ErrorCode::Invalid, "no service was named", "name one, or `*` for all");
-        }
+        let instances = match self.resolve_all(targets) {
+            Ok(instances) => instances,
+            Err(reply) => return reply,
+        };
         let (action, verb) = match action {
             ServiceAction::Start => (Action::Start, "start".to_owned()),
             ServiceAction::Stop => (Action::Stop, "stop".to_owned()),
             ServiceAction::Restart => (Action::Restart, "restart".to_owned()),
             ServiceAction::Reload => (Action::Reload, "reload".to_owned()),
             ServiceAction::Reset => (Action::Reset, "reset".to_owned()),
+            ServiceAction::Replace => (Action::Replace, "replacement".to_owned()),
             ServiceAction::Signal(number) => {
                 let known = (1..=64).contains(&number);
                 if !known {
@@ -287,6 +294,7 @@ impl Driver {
         let wanted = self.config.services.iter();
         let wanted = wanted.map(|(name, spec)| (name.clone(), Arc::clone(spec))).collect();
         self.tell(Realm::Services, Input::Configure(wanted));
+        self.apply_modes();
         summary
     }
 }

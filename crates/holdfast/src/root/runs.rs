@@ -26,6 +26,8 @@ pub(crate) struct Run {
     pub(crate) oom_kills: Option<u64>,
     pub(crate) since: Now,
     pub(crate) tasks: Vec<AbortHandle>,
+    /// Which set of ports it has.
+    pub(crate) slot: u16,
     /// The process that it named as its main one, while a hand looks whether it is its own.
     pub(crate) claim: Option<Claim>,
 }
@@ -49,6 +51,7 @@ impl Run {
             oom_kills: None,
             since,
             tasks: Vec::new(),
+            slot: 0,
             claim: None,
         }
     }

@@ -1,6 +1,5 @@
 //! From a checked configuration to a running loop, and back out again.
 
-use super::RunOptions;
 use super::adopt::Remains;
 use super::control_server::{
     self, CONNECTIONS_MAX, Door, OTHERS_CONNECTIONS_MAX, REQUESTS_MAX, SUBSCRIBER_LAG_MAX,
@@ -11,8 +10,10 @@ use super::duties::Duties;
 use super::events::Events;
 use super::hands::{Hands, RESULTS_MAX, Realm};
 use super::sockets::SocketStore;
+use super::tolerate::{self, CareBook};
 use super::turn::{Ended, Signals, Sources, turn};
 use super::upgrade::{self, Handover, KEEP_VARIABLE};
+use super::{ConfigFaults, RunOptions};
 use crate::own_loop::{stall_event, watched_runtime};
 use crate::paths::Paths;
 use anyhow::Context as _;
@@ -207,6 +208,8 @@ fn assemble(
     let mut duties = Duties::new(program, door.clone(), BTreeMap::new());
     duties.listeners.insert("api".into(), api);
     let written = events.written();
+    let (mut care, forgotten) = CareBook::load(&paths.care());
+    care.environment = tolerate::modes_of_environment(&config).map_err(ConfigFaults)?;
     let mut driver = Driver::new(Parts {
         paths,
         boot_id,
@@ -222,9 +225,10 @@ fn assemble(
         cgroups,
         sockets,
         events,
+        care,
     });
     driver.control_fd = Some(control.as_fd().try_clone_to_owned()?);
-    for complaint in complaints {
+    for complaint in complaints.into_iter().chain(forgotten) {
         driver.events.complain("holdfast", complaint);
     }
     for name in ["http", "tcp", "health", "agent"] {
@@ -337,6 +341,7 @@ impl Driver {
         let wanted = self.config.services.iter();
         let wanted = wanted.map(|(name, spec)| (name.clone(), Arc::clone(spec))).collect();
         self.tell(Realm::Services, Input::Configure(wanted));
+        self.apply_modes();
         let adopted = self.adopt(remains);
         if 0 < adopted {
             let message = match adopted {

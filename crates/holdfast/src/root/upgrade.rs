@@ -71,7 +71,13 @@ impl Driver {
         self.upgrade = Some(Upgrade { binary, answer: Some(answer), at: None });
         let key = RunKey { realm: Realm::Duties, instance, run: RunId(0) };
         let process = Arc::new(duties::process(Vec::new()));
-        self.execute_command((key, CommandFor::Trial), process, argv, TRIAL_MAX, Vec::new());
+        self.execute_command(
+            (key, CommandFor::Trial),
+            process,
+            (argv, None),
+            TRIAL_MAX,
+            Vec::new(),
+        );
     }
 
     /// The trial is over.

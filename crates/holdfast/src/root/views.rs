@@ -76,14 +76,23 @@ impl Driver {
             last_exit: seen.last_exit.map(exit_in_words),
             next_ms: seen.next.map(|next| clock.now.until(next).as_millis() as u64),
             because: links(&seen.because),
-            port: spec.and_then(|spec| spec.process.port_of(&seen.instance)),
+            port: spec.and_then(|spec| {
+                let slot = seen.runs.first().map_or(0, |run| run.slot);
+                spec.port_at(&seen.instance, slot)
+            }),
             cgroup: run
                 .and_then(|run| run.group.as_ref())
                 .map(|group| group.to_string_lossy().into_owned()),
             log: spec.map_or_else(String::new, |spec| {
                 self.log_path(&seen.instance, spec).to_string_lossy().into_owned()
             }),
-            health: super::health::view(seen, spec),
+            health: super::health::view(
+                seen,
+                spec,
+                self.care.workaround(&seen.instance.to_string()),
+                clock,
+            ),
+            runs: super::health::runs(seen, spec),
         }
     }
 
@@ -229,8 +238,8 @@ fn help(root: &InstanceId, phase: Phase) -> Vec<String> {
 }
 
 /// Both clocks at one moment, to show monotonic times as wall times.
-struct Clock {
-    now: Now,
+pub(super) struct Clock {
+    pub(super) now: Now,
     wall: WallTime,
 }
 
@@ -239,8 +248,10 @@ impl Clock {
         Self { now: sys::clock::now(), wall: sys::clock::wall() }
     }
 
-    fn wall_of(&self, then: Now) -> WallTime {
-        let ago = i64::try_from(self.now.since(then).as_micros()).unwrap_or(i64::MAX);
-        WallTime::from_micros(self.wall.as_micros().saturating_sub(ago))
+    pub(super) fn wall_of(&self, then: Now) -> WallTime {
+        let micros =
+            |time: std::time::Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        let (ago, ahead) = (micros(self.now.since(then)), micros(then.since(self.now)));
+        WallTime::from_micros(self.wall.as_micros().saturating_sub(ago).saturating_add(ahead))
     }
 }

@@ -102,7 +102,7 @@ fn record_of(daemon: &Daemon, instance: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn an_older_run_of_an_adopted_instance_is_a_leftover() {
+fn an_older_run_of_an_adopted_instance_goes_on_its_way_out() {
     let mut daemon = Daemon::start(TALKER);
     let seen = daemon.wait_state("web", "running");
     let (web, run) = (seen.pid.unwrap(), seen.run.unwrap());
@@ -125,10 +125,9 @@ fn an_older_run_of_an_adopted_instance_is_a_leftover() {
     daemon.run();
     assert_eq!(daemon.instance("web").pid, Some(web));
     assert_eq!(daemon.instance("web").run, Some(run));
-    let said = daemon.wait_event("web", "service.stray");
-    assert!(said.message.contains(&format!("(pid {})", older.id())), "{}", said.message);
-    assert!(said.message.contains("a younger run"), "{}", said.message);
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&older.wait().unwrap()), Some(9));
+    let told = format!("web goes on, and an old run of it is stopped (pid {})", older.id());
+    daemon.wait_event_with("web", "service.adopted", &told);
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&older.wait().unwrap()), Some(15));
     wait_for("its record is gone", || {
         if older_path.exists() { Err("still there".into()) } else { Ok(()) }
     });

@@ -221,6 +221,17 @@ impl Daemon {
         })
     }
 
+    /// One whose message contains this text.
+    pub(crate) fn wait_event_with(&self, subject: &str, kind: &str, text: &str) -> EventRecord {
+        wait_for(&format!("{kind} of {subject} says {text}"), || {
+            let events = self.try_events(&["--subject", subject])?;
+            let found = events.iter().rfind(|event| {
+                event.subject == subject && event.kind == kind && event.message.contains(text)
+            });
+            found.cloned().ok_or_else(|| format!("{events:#?}"))
+        })
+    }
+
     /// A file in the daemon's directory, which another user may read too.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use supervisor::{
     Action, Adopted, Exit, Input, InstanceSnapshot, NotifyMessage, Output, Phase, Pid, RunRecord,
-    ServiceSpec, ShutdownMode, Supervisor, Wish,
+    RunRole, ServiceSpec, ShutdownMode, Supervisor, Wish,
 };
 
 pub(crate) struct Bench {
@@ -195,7 +195,9 @@ impl Bench {
     ) -> Vec<String> {
         let run = RunId(90 + self.runs.len() as u64);
         self.runs.insert(name.to_owned(), run);
-        let record = RunRecord { run, main: main.map(Pid), ready, wish, restarts: 0 };
+        let (slot, role) = (0, RunRole::Present);
+        let main = main.map(Pid);
+        let record = RunRecord { run, main, ready, wish, restarts: 0, slot, role };
         let age = Duration::from_millis(400);
         let alive = alive.map(Pid);
         self.give(Input::Adopt(Adopted { instance: id(name), record, alive, age, outdated }))
@@ -264,6 +266,17 @@ pub(crate) fn line(output: &Output) -> String {
         Output::Probe { instance, probe, timeout, .. } => {
             format!("probe {instance}: {probe:?}, {timeout:?}")
         }
+        Output::Watch { instance, run, mode } => {
+            format!("watch {instance}, run {run}: {}", mode.as_str())
+        }
+        Output::Unwatch { instance, run } => format!("unwatch {instance}, run {run}"),
+        Output::Gather { instance, run, budget, .. } => {
+            format!("gather evidence of {instance}, run {run}, {budget:?}")
+        }
+        Output::CountConnections { instance, run } => {
+            format!("count connections of {instance}, run {run}")
+        }
+        Output::Freeze { instance, run } => format!("freeze {instance}, run {run}"),
         Output::Release { instance, run } => format!("release {instance}, run {run}"),
         Output::Relog { instance, .. } => format!("relog {instance}"),
         Output::Event(event) => format!("{}: {}", event.kind.as_str(), event.message),

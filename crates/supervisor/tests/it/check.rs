@@ -11,10 +11,13 @@ pub(crate) struct Checks {
     pub(crate) trace: Vec<String>,
     /// Runs of this daemon's life that were begun, and whether they were released.
     runs: BTreeMap<Key, bool>,
-    records: BTreeMap<InstanceId, RunRecord>,
+    records: BTreeMap<Key, RunRecord>,
     highest_run: u64,
     restarts: BTreeMap<InstanceId, Vec<Now>>,
     specs: BTreeMap<base::ServiceName, Arc<ServiceSpec>>,
+    /// How many other runs of an instance may be alive when one begins, by what was ever
+    /// configured: one that serves, one about to be frozen or killed, and those that are kept.
+    beside: BTreeMap<base::ServiceName, usize>,
     asked: BTreeSet<Key>,
     completed: u32,
 }
@@ -33,6 +36,11 @@ impl Checks {
         match input {
             Input::Configure(specs) => {
                 self.specs.clone_from(specs);
+                for (name, spec) in specs.iter().filter(|(_, spec)| spec.tolerance.is_in_use()) {
+                    let kept = spec.tolerance.quarantine.map_or(0, |kept| usize::from(kept.max));
+                    let most = self.beside.entry(name.clone()).or_default();
+                    *most = (*most).max(2 + kept);
+                }
                 self.restarts.clear();
             }
             // Whoever asks for something gives a new budget to all that follows from it.
@@ -52,15 +60,17 @@ impl Checks {
         assert_eq!(self.completed, 0, "nothing is done after the end: {output:?}");
         match output {
             Output::Persist { instance, record } => {
-                self.records.insert(instance.clone(), record.clone());
+                self.records.insert((instance.clone(), record.run), record.clone());
             }
             Output::Spawn { instance, run, .. } => {
-                let open = self.runs.iter().find(|((id, _), over)| id == instance && !**over);
-                assert_eq!(open, None, "{instance} is spawned before its last run is released");
+                let open = self.runs.iter().filter(|((id, _), over)| id == instance && !**over);
+                let open = open.count();
+                let beside = self.beside.get(&instance.service).copied().unwrap_or_default();
+                assert!(open <= beside, "{instance} is spawned while {open} of it are alive");
                 assert!(self.highest_run < run.0, "run numbers ascend (B2)");
                 self.highest_run = run.0;
-                let remembered = self.records.get(instance).map(|record| record.run);
-                assert_eq!(remembered, Some(*run), "a run is remembered before it begins");
+                let remembered = self.records.contains_key(&(instance.clone(), *run));
+                assert!(remembered, "a run is remembered before it begins");
                 self.runs.insert((instance.clone(), *run), false);
             }
             Output::Release { instance, run } => {
@@ -99,6 +109,11 @@ impl Checks {
         let open: Vec<&Key> =
             self.runs.iter().filter(|(_, over)| !**over).map(|(key, _)| key).collect();
         assert!(open.is_empty(), "never released: {open:?}");
+    }
+
+    /// How many of an instance may run when another one begins.
+    pub(crate) fn may_be_beside(&self, instance: &InstanceId) -> usize {
+        self.beside.get(&instance.service).copied().unwrap_or_default().min(2)
     }
 
     pub(crate) fn is_complete(&self) -> bool {

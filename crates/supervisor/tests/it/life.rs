@@ -13,6 +13,8 @@ pub(crate) struct Tree {
     pub(crate) ready: Option<Now>,
     /// Whose ends the driver tells: the first process, and the main one that it has found.
     pub(crate) watched: Vec<Pid>,
+    /// Nothing of it is scheduled; it ends by SIGKILL alone.
+    pub(crate) frozen: bool,
 }
 
 /// One process.
@@ -112,12 +114,12 @@ impl Tree {
         }
         let readies = good || rng.below(5) != 0;
         let ready = readies.then(|| now + Duration::from_millis(rng.below(3_000)));
-        Self { alive: BTreeMap::from([(pid, first)]), ready, watched: vec![pid] }
+        Self { alive: BTreeMap::from([(pid, first)]), ready, watched: vec![pid], frozen: false }
     }
 
     /// The process that ends next.
     pub(crate) fn next_end(&self) -> Option<(Now, Pid, Exit)> {
-        let ends = self.alive.iter();
+        let ends = self.alive.iter().filter(|(_, process)| !self.frozen || process.killed);
         ends.filter_map(|(pid, process)| process.due().map(|(at, exit)| (at, *pid, exit)))
             .min_by_key(|(at, pid, _)| (*at, *pid))
     }

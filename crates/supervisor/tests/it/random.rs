@@ -4,10 +4,13 @@ use crate::specs::{But, SECOND, command, config, service};
 use crate::world::World;
 use base::InstanceId;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::time::Duration;
+use supervisor::watch::{DependencyState, Verdict, VerdictState};
 use supervisor::{
-    Action, Input, InstanceSnapshot, NotifyMessage, Phase, Readiness, RestartWhen, ServiceSpec,
-    ShutdownMode, StopAction, Wish,
+    Action, Dependency, DependencyTarget, Detector, Input, InstanceSnapshot, LeakResource, Mode,
+    NotifyMessage, Phase, Probe, QuarantinePolicy, Readiness, Remedy, RestartWhen, Rule,
+    ServiceSpec, ShutdownMode, StopAction, Successor, Tolerance, Wish,
 };
 
 /// The longest that a shutdown may take here: some services in a row, each with its whole ladder,
@@ -60,7 +63,58 @@ fn draw_spec(world: &mut World, number: u64) -> ServiceSpec {
         spec.reload = Some(command("look again"));
     }
     spec.log.keep = below(3) as u32;
+    if below(2) == 0 {
+        spec.tolerance = draw_tolerance(&mut below);
+        if below(3) == 0 {
+            spec.process.port = Some(8000);
+        }
+        if 0 < number && below(3) == 0 {
+            let target = DependencyTarget::Service(format!("s{}", number - 1).parse().unwrap());
+            spec.depends.insert("the other".into(), Dependency { target, slow: None });
+        }
+    }
     spec
+}
+
+fn draw_tolerance(below: &mut impl FnMut(u64) -> u64) -> Tolerance {
+    let mut tolerance = Tolerance::default();
+    let mode = |draw| match draw {
+        0 => Mode::Off,
+        1 => Mode::Observe,
+        _ => Mode::Enforce,
+    };
+    tolerance.mode = mode(below(6));
+    let limit = Some(100);
+    let leak =
+        Rule::Leak { resource: LeakResource::Memory, limit, share_percent: None, trend: None };
+    let age = Rule::Age { every: SECOND * 3600, jitter_percent: 0 };
+    for (name, rule) in [("leak", leak), ("hang", Rule::Deadlock { lasting: SECOND }), ("age", age)]
+    {
+        tolerance.detectors.insert(name.into(), Detector { mode: mode(below(6)), rule });
+    }
+    let replace = &mut tolerance.replace;
+    if below(2) == 0 {
+        replace.successor = Successor::Beside;
+    }
+    replace.settle = Duration::from_millis(below(3) * 700);
+    replace.drain = Duration::from_millis(below(3) * 2_000);
+    if below(3) == 0 {
+        replace.warm_up = vec![Probe::Tcp("127.0.0.1:{port}".into()), Probe::File("/warm".into())];
+        replace.warm_up_timeout = SECOND * 3;
+    }
+    if below(3) == 0 {
+        tolerance.evidence.budget = Duration::ZERO;
+    }
+    if below(3) == 0 {
+        let keep = Duration::from_secs(1 + below(100));
+        tolerance.quarantine = Some(QuarantinePolicy { keep, max: 1 + below(2) as u16 });
+    }
+    if below(3) == 0 {
+        let detectors = if below(2) == 0 { ["leak".to_owned()].into() } else { BTreeSet::new() };
+        let (name, action) = ("recycle".to_owned(), command("recycle it"));
+        tolerance.remedies.push(Remedy { name, detectors, action, wait: SECOND });
+    }
+    tolerance
 }
 
 /// A new configuration: some services change, some are gone, most stay.
@@ -90,7 +144,14 @@ fn somebody_asks(world: &mut World) {
     let all: Vec<InstanceId> =
         world.core.snapshot().into_iter().map(|seen| seen.instance).collect();
     let Some(target) = all.get(world.rng.below(all.len() as u64) as usize).cloned() else { return };
-    let action = match world.rng.below(10) {
+    let action = match world.rng.below(13) {
+        10 | 11 => Action::Replace,
+        12 => Action::Mode(match world.rng.below(4) {
+            0 => None,
+            1 => Some(Mode::Off),
+            2 => Some(Mode::Observe),
+            _ => Some(Mode::Enforce),
+        }),
         0..=2 => Action::Start,
         3..=5 => Action::Stop,
         6 | 7 => Action::Restart,
@@ -98,6 +159,62 @@ fn somebody_asks(world: &mut World) {
         _ => Action::Reset,
     };
     world.tell(Input::Command { targets: vec![target], action, by: "somebody".into() });
+}
+
+/// A detector changes its mind about something that is watched.
+fn a_detector_speaks(world: &mut World) {
+    let nth = world.rng.below(world.watched.len().max(1) as u64) as usize;
+    let Some((instance, run)) = world.watched.iter().nth(nth) else { return };
+    let (instance, run) = (instance.clone(), *run);
+    let detector = ["leak", "hang", "age"][world.rng.below(3) as usize];
+    let state = match world.rng.below(5) {
+        0 => VerdictState::Well,
+        1 => VerdictState::CannotTell,
+        _ => VerdictState::Sick,
+    };
+    let cannot_run = detector == "hang" && world.rng.below(2) == 0;
+    let verdict = Verdict { cannot_run, ..verdict(detector, state, world.now) };
+    world.tell(Input::Verdict { instance, run, verdict });
+}
+
+/// Something outside changes.
+fn the_world_changes(world: &mut World) {
+    if world.rng.below(2) == 0 {
+        let starves = world.rng.below(3) == 0;
+        return world.tell(Input::Pressure(starves.then(|| "no memory is left".to_owned())));
+    }
+    let all: Vec<InstanceId> = world.watched.keys().cloned().collect();
+    let nth = world.rng.below(all.len().max(1) as u64) as usize;
+    let Some(instance) = all.get(nth).cloned() else { return };
+    let state = match world.rng.below(3) {
+        0 => DependencyState::Down,
+        1 => DependencyState::Slow,
+        _ => DependencyState::Up,
+    };
+    let (name, message) = ("the other".to_owned(), "so it is said".to_owned());
+    world.tell(Input::Depends { instance, name, state, message });
+}
+
+/// What a detector says.
+pub(crate) fn verdict(detector: &str, state: VerdictState, since: base::Now) -> Verdict {
+    let kind = match detector {
+        "leak" => "memory",
+        "hang" => "deadlock",
+        _ => "age",
+    };
+    Verdict {
+        detector: detector.to_owned(),
+        kind,
+        state,
+        message: format!("its {detector} says so"),
+        measured: vec![("number", 1.5)],
+        since,
+        exhausted_in: None,
+        planned: detector == "age",
+        cannot_run: false,
+        relieves: detector == "leak",
+        mode: Mode::Enforce,
+    }
 }
 
 /// Some process says of itself what comes to its mind.
@@ -129,6 +246,8 @@ fn live(world: &mut World, steps: u32) {
         match world.rng.below(30) {
             0..=4 => somebody_asks(world),
             8 | 9 => a_service_talks(world),
+            10..=14 => a_detector_speaks(world),
+            15 => the_world_changes(world),
             5 => reconfigure(world),
             6 => {
                 let same = world.specs.clone();
@@ -193,6 +312,9 @@ proptest! {
         world.specs = config(watchless);
         let specs = world.specs.clone();
         world.tell(Input::Configure(specs));
+        let until = world.now + SECOND * 30;
+        world.run_until(until);
+        world.all_is_well();
         let until = world.now + SECOND * 3600;
         world.run_until(until);
         for seen in world.core.snapshot() {

@@ -11,9 +11,10 @@ use base::{Answer, InstanceId, Now, Rng, RunId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use supervisor::watch::{DependencyState, Verdict, VerdictState};
 use supervisor::{
-    Adopted, Exit, Input, Kind, NotifyMessage, Output, Pid, Readiness, RunRecord, ServiceSpec,
-    Supervisor,
+    Adopted, Exit, Input, Kind, NotifyMessage, Output, Pid, Readiness, RunRecord, RunRole,
+    ServiceSpec, Supervisor,
 };
 
 pub(crate) type Key = (InstanceId, RunId);
@@ -31,7 +32,9 @@ pub(crate) struct World {
     /// From now on processes do what is expected of them.
     pub(crate) good: bool,
     /// What the core would find after the daemon's death.
-    pub(crate) records: BTreeMap<InstanceId, RunRecord>,
+    pub(crate) records: BTreeMap<Key, RunRecord>,
+    /// What the core wants watched.
+    pub(crate) watched: BTreeMap<InstanceId, RunId>,
     jobs: Agenda<Output>,
     answers: Agenda<Input>,
     busy_until: BTreeMap<InstanceId, Now>,
@@ -50,6 +53,7 @@ impl World {
             checks: Checks::default(),
             good: false,
             records: BTreeMap::new(),
+            watched: BTreeMap::new(),
             jobs: Agenda::new(),
             answers: Agenda::new(),
             busy_until: BTreeMap::new(),
@@ -89,13 +93,47 @@ impl World {
     fn take(&mut self, output: Output) {
         match output {
             Output::Persist { instance, record } => {
-                self.records.insert(instance, record);
+                if record.role == RunRole::Present {
+                    // One record of a present run is enough: the youngest.
+                    self.records.retain(|(id, run), old| {
+                        *id != instance || old.role != RunRole::Present || record.run <= *run
+                    });
+                }
+                self.records.insert((instance, record.run), record);
             }
             Output::Forget { instance } => {
-                self.records.remove(&instance);
+                self.records.retain(|(id, _), _| *id != instance);
+            }
+            Output::Release { instance, run } => {
+                let key = (instance, run);
+                if self.records.get(&key).is_some_and(|old| old.role != RunRole::Present) {
+                    self.records.remove(&key);
+                }
+            }
+            Output::Watch { instance, run, .. } => {
+                self.watched.insert(instance, run);
+            }
+            Output::Unwatch { instance, run } => {
+                assert_eq!(self.watched.remove(&instance), Some(run), "{instance}: not watched");
+            }
+            Output::Gather { instance, run, .. } => {
+                let result = match self.rng.below(4) {
+                    0 => return,
+                    1 => Err("the disk is full".to_owned()),
+                    _ => Ok(format!("{instance}-{run}")),
+                };
+                let at = self.soon(3_000);
+                self.answer(at, Input::Gathered { instance, run, result });
+            }
+            Output::CountConnections { instance, run } => {
+                let open = match self.rng.below(4) {
+                    0 => None,
+                    left => Some(left as u32 - 1),
+                };
+                let at = self.soon(30);
+                self.answer(at, Input::Connections { instance, run, open });
             }
             Output::Attach { .. }
-            | Output::Release { .. }
             | Output::Relog { .. }
             | Output::Event(_)
             | Output::ShutdownComplete => {}
@@ -109,6 +147,7 @@ impl World {
             | Output::Signal { ref instance, .. }
             | Output::SignalTree { ref instance, .. }
             | Output::KillTree { ref instance, .. }
+            | Output::Freeze { ref instance, .. }
             | Output::InspectTree { ref instance, .. } => {
                 let instance = instance.clone();
                 let at = self.soon(40);
@@ -194,7 +233,15 @@ impl World {
 
     fn carry_out(&mut self, job: Output) {
         match job {
-            Output::Spawn { instance, run, spec } => self.spawn(instance, run, &spec),
+            Output::Spawn { instance, run, spec, .. } => self.spawn(instance, run, &spec),
+            Output::Freeze { instance, run } => {
+                let failed = self.rng.below(5) == 0;
+                if let Some(tree) = self.trees.get_mut(&(instance.clone(), run)) {
+                    tree.frozen = !failed;
+                }
+                let result = if failed { Err("no freezer".to_owned()) } else { Ok(()) };
+                self.tell(Input::Frozen { instance, run, result });
+            }
             Output::FindMain { instance, run } => self.find_main(instance, run),
             Output::Signal { instance, run, pid, signal } => {
                 let tree = self.trees.get_mut(&(instance, run));
@@ -236,11 +283,13 @@ impl World {
             let reason = "no such file".to_owned();
             return self.answer(at, Input::SpawnFailed { instance, run, reason, permanent });
         }
-        let rivals = self.trees.keys().filter(|(other, _)| {
-            other.service == instance.service && other.number() == instance.number()
+        let rivals = self.trees.iter().filter(|((other, _), tree)| {
+            other.service == instance.service && other.number() == instance.number() && !tree.frozen
         });
-        let rivals: Vec<&Key> = rivals.collect();
-        assert!(rivals.is_empty(), "{instance} is spawned although {rivals:?} is alive");
+        let rivals: Vec<&Key> = rivals.map(|(key, _)| key).collect();
+        // A successor may begin beside one that serves, and one may be about to be frozen.
+        let beside = self.checks.may_be_beside(&instance);
+        assert!(rivals.len() <= beside, "{instance} is spawned although {rivals:?} is alive");
         self.next_pid += 1;
         let pid = Pid(self.next_pid);
         let tree = Tree::draw(&mut self.rng, self.now, &spec.kind, pid, self.good);
@@ -310,6 +359,7 @@ impl World {
         self.answers.clear();
         self.busy_until.clear();
         self.checks.new_life();
+        self.watched.clear();
         let seen = self.records.values().map(|record| record.run.0);
         let last = seen.chain(self.trees.keys().map(|(_, run)| run.0)).max().unwrap_or(0);
         self.core = Supervisor::new(self.rng.next_u64(), RunId(last + 1));
@@ -317,13 +367,13 @@ impl World {
         self.tell(Input::Configure(self.specs.clone()));
         // As the driver does: runs that no record names are killed before anything is spawned.
         let records = self.records.clone();
-        self.trees.retain(|(instance, run), _| {
-            records.get(instance).is_some_and(|record| record.run == *run)
-        });
-        for (instance, record) in records {
+        self.trees.retain(|key, _| records.contains_key(key));
+        // The youngest first.
+        for ((instance, _), record) in records.into_iter().rev() {
             if !self.core.snapshot().iter().any(|seen| seen.instance == instance) {
-                self.trees.remove(&(instance.clone(), record.run));
-                self.records.remove(&instance);
+                let key = (instance, record.run);
+                self.trees.remove(&key);
+                self.records.remove(&key);
                 continue;
             }
             let tree = self.trees.get_mut(&(instance.clone(), record.run));
@@ -339,6 +389,23 @@ impl World {
             self.tell(Input::Adopt(Adopted { instance, record, alive, age, outdated }));
         }
         self.tell(Input::Begin);
+    }
+
+    /// Every detector, every dependency and the host say that all is well.
+    pub(crate) fn all_is_well(&mut self) {
+        self.tell(Input::Pressure(None));
+        for seen in self.core.snapshot() {
+            for (name, ..) in seen.dependencies {
+                let (instance, message) = (seen.instance.clone(), "it answers".to_owned());
+                let state = DependencyState::Up;
+                self.tell(Input::Depends { instance, name, state, message });
+            }
+            let Some(run) = seen.run else { continue };
+            for verdict in seen.verdicts {
+                let verdict = Verdict { state: VerdictState::Well, ..verdict };
+                self.tell(Input::Verdict { instance: seen.instance.clone(), run, verdict });
+            }
+        }
     }
 
     /// Everything that is alive becomes well-behaved.

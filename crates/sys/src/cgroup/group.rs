@@ -87,6 +87,19 @@ impl Group {
         }
     }
 
+    /// Freezes everything in it, and whatever is born in it. `false`: this hierarchy can't (version
+    /// 1, or before Linux 5.2). Source: cgroups(7), `cgroup.freeze`.
+    pub fn freeze(&self) -> io::Result<bool> {
+        if !self.tracking.is_v2 {
+            return Ok(false);
+        }
+        match fs::write(self.tracking.path.join("cgroup.freeze"), "1") {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes it, and groups inside it, once the last dying process has left it. Fails while a
     /// process stays in one of them.
     pub fn remove(&self) -> io::Result<()> {
