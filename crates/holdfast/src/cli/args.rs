@@ -108,6 +108,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: ServiceCommand,
     },
+    /// Set how much is done about sick services: off, observe or enforce
+    #[command(after_help = MODE_EXAMPLE)]
+    Mode(ModeArgs),
     /// Check or show the configuration
     #[command(after_help = CONFIG_EXAMPLE, subcommand_required = true)]
     #[command(arg_required_else_help = true)]
@@ -337,6 +340,39 @@ pub(crate) struct TargetArgs {
     pub(crate) timeout: Duration,
 }
 
+const MODE_EXAMPLE: &str = "\
+The mode holds until somebody sets another; `default` goes back to what the configuration says.
+`holdfast status` shows what is sick, what was done about it, or would have been.
+
+Examples:
+  holdfast mode web observe
+  holdfast mode web:1 worker enforce
+  holdfast mode '*' default";
+
+/// `holdfast mode`.
+#[derive(Args, Debug)]
+pub(crate) struct ModeArgs {
+    /// Services or instances; `'*'` = all
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// How much is done
+    #[arg(value_name = "MODE")]
+    pub(crate) mode: ModeArg,
+}
+
+/// How much is done about what is sick.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ModeArg {
+    /// Nothing is looked at.
+    Off,
+    /// Everything is computed, shown and logged; nothing is touched.
+    Observe,
+    /// What is sick is replaced.
+    Enforce,
+    /// As the configuration says.
+    Default,
+}
+
 const CONFIG_EXAMPLE: &str = "\
 Examples:
   holdfast config check ./holdfast.toml
@@ -525,6 +561,8 @@ mod tests {
             ("holdfast events --limit 0", "1..=10000"),
             ("holdfast stat", "similar subcommand"),
             ("holdfast service stop", "<NAME>"),
+            ("holdfast mode web", "<MODE>"),
+            ("holdfast mode web kill", "off, observe, enforce, default"),
         ] {
             let refused = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(refused.exit_code(), 2, "{line}");

@@ -11,9 +11,11 @@ mod doctor;
 mod events;
 pub(crate) mod failure;
 mod generate;
+mod health;
 mod http;
 mod locate;
 mod logs;
+mod mode;
 pub(crate) mod output;
 mod pause;
 #[cfg(test)]
@@ -59,6 +61,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Code, Failure> {
         Command::Service { action } => {
             service::run(output, &locate::control_socket(&global)?, action)
         }
+        Command::Mode(args) => mode::run(output, &mut connect(&global)?, args),
         Command::Reload => daemon::reload(output, &mut connect(&global)?),
         Command::Stop(args) => daemon::stop(output, &mut connect(&global)?, &args),
         Command::Upgrade(args) => daemon::upgrade(output, &locate::control_socket(&global)?, &args),

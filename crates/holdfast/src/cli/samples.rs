@@ -1,6 +1,9 @@
 //! Made-up views for the tests of the command line.
 
-use control::{DutyView, InstanceView, Notice, ServiceView, Snapshot, WhyLink};
+use control::{
+    DutyView, HealthView, InstanceView, Notice, QuarantineView, ReplacingView, ServiceView,
+    Snapshot, VerdictView, WhyLink, WorkaroundView,
+};
 
 /// When the snapshot was taken.
 pub(crate) const TAKEN_US: i64 = 1_700_000_000_000_000;
@@ -17,6 +20,77 @@ pub(crate) fn plain() -> InstanceView {
         uptime_ms: Some(192_000),
         ..InstanceView::default()
     }
+}
+
+/// One that a detector calls sick, and about which nothing is done.
+pub(crate) fn sick() -> InstanceView {
+    let verdict = VerdictView {
+        detector: "answers".into(),
+        kind: "http".into(),
+        mode: "enforce".into(),
+        state: "sick".into(),
+        message: "no answer within 2s, 3 times".into(),
+        ..VerdictView::default()
+    };
+    InstanceView {
+        name: "search".into(),
+        health: HealthView {
+            state: "sick".into(),
+            mode: "enforce".into(),
+            verdicts: vec![verdict],
+            suppressed: Some("the machine starves: 41 % of the last 10s all waited".into()),
+            ..HealthView::default()
+        },
+        ..plain()
+    }
+}
+
+/// One that leaks, and was replaced for it before.
+pub(crate) fn leaking() -> InstanceView {
+    let verdict = VerdictView {
+        detector: "memory".into(),
+        kind: "memory".into(),
+        mode: "enforce".into(),
+        state: "well".into(),
+        message: "460 MiB of at most 512 MiB are used; it grows by 1.2 MiB a minute".into(),
+        exhausted_in_ms: Some(2_580_000),
+        ..VerdictView::default()
+    };
+    InstanceView {
+        name: "zope:1".into(),
+        health: HealthView {
+            state: "up".into(),
+            mode: "enforce".into(),
+            verdicts: vec![verdict],
+            workaround: Some(WorkaroundView {
+                since_us: TAKEN_US - 530_000_000_000,
+                saves: 14,
+                last_us: TAKEN_US - 7_500_000_000,
+                last_cause: "memory: 513 MiB are used".into(),
+                ..WorkaroundView::default()
+            }),
+            ..HealthView::default()
+        },
+        ..plain()
+    }
+}
+
+/// One that is being replaced.
+pub(crate) fn replaced() -> InstanceView {
+    let mut view = InstanceView { name: "zope:0".into(), ..leaking() };
+    view.health.state = "draining".into();
+    view.health.workaround = None;
+    view.health.verdicts[0].state = "sick".into();
+    view.health.verdicts[0].exhausted_in_ms = None;
+    view.health.replacing = Some(ReplacingView {
+        step: "warm_up".into(),
+        cause: "memory: 513 MiB are used, which is more than 512 MiB".into(),
+        since_us: TAKEN_US - 1_000_000,
+        bound_ms: Some(7000),
+    });
+    view.health.quarantined =
+        vec![QuarantineView { run: 56, pid: Some(31_412), until_us: TAKEN_US + 1_380_000_000 }];
+    view
 }
 
 fn down(name: &str, state: &str, wish: &str, because: &[(&str, &str)]) -> InstanceView {

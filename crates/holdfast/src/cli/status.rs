@@ -1,6 +1,7 @@
 //! `status`: a table that fits 80 columns, and the verdict as an exit code.
 
 use super::failure::{Code, Failure};
+use super::health::{self, shown_state};
 use super::output::{Output, Paint, Tone};
 use super::text::{self, Look, Page};
 use control::{InstanceView, ServiceView, Snapshot};
@@ -9,6 +10,15 @@ use std::time::Duration;
 
 /// Names longer than this are cut: the rest of the row matters more.
 const NAME_COLUMNS_MAX: usize = 26;
+
+/// The longest ordinary state.
+const STATE_COLUMNS_MIN: usize = 8;
+
+/// The longest state of all.
+const STATE_COLUMNS_MAX: usize = 10;
+
+/// All columns together, with what stands between them, in a terminal of the usual width.
+const _: () = assert!(2 + NAME_COLUMNS_MAX + 2 + STATE_COLUMNS_MAX + 2 + 7 + 2 + 7 + 2 + 8 <= 80);
 
 /// `holdfast status [NAME…]`.
 pub(crate) fn run(
@@ -35,6 +45,9 @@ pub(crate) fn instances(snapshot: &Snapshot) -> impl Iterator<Item = &InstanceVi
 
 /// Whether an instance is as somebody wants it to be, now.
 pub(crate) fn is_as_wanted(instance: &InstanceView) -> bool {
+    if shown_state(instance) == "sick" {
+        return false;
+    }
     match instance.wish.as_str() {
         "up" => matches!(instance.state.as_str(), "running" | "finished"),
         "down" => matches!(instance.state.as_str(), "stopped" | "finished"),
@@ -50,9 +63,12 @@ pub(crate) fn sign(state: &str) -> (&'static str, Tone) {
         "finished" => ("✓", Tone::Good),
         "starting" => ("◐", Tone::Busy),
         "stopping" => ("◑", Tone::Busy),
-        "waiting" => ("◌", Tone::Busy),
+        "waiting" | "dependency" => ("◌", Tone::Busy),
         "backoff" => ("↻", Tone::Busy),
         "failed" => ("✗", Tone::Bad),
+        "sick" => ("✚", Tone::Bad),
+        "replacing" => ("⇄", Tone::Busy),
+        "draining" => ("▽", Tone::Busy),
         "stopped" => ("○", Tone::Faint),
         _ => ("?", Tone::Bad),
     }
@@ -136,23 +152,33 @@ fn table(page: &mut Page, snapshot: &Snapshot, look: Look) {
     }
     let longest = instances(snapshot).map(|i| text::width(&i.name)).max().unwrap_or(0);
     let name_columns = longest.clamp("SERVICE".len(), NAME_COLUMNS_MAX);
+    let longest = instances(snapshot).map(|i| shown_state(i).len()).max().unwrap_or(0);
+    let columns = Columns { name: name_columns, state: longest.max(STATE_COLUMNS_MIN) };
     let heading = format!(
-        "  {}  {:<8}  {:>7}  {:>7}  {:>8}",
-        text::fit("SERVICE", name_columns),
-        "STATE",
+        "  {}  {}  {:>7}  {:>7}  {:>8}",
+        text::fit("SERVICE", columns.name),
+        text::fit("STATE", columns.state),
         "PID",
         "SINCE",
         "RESTARTS"
     );
     page.line(look.paint.tone(Tone::Faint, &heading));
     for instance in instances(snapshot) {
-        row(page, instance, snapshot.taken_us, name_columns, look);
+        row(page, instance, snapshot.taken_us, columns, look);
     }
 }
 
-fn row(page: &mut Page, instance: &InstanceView, taken_us: i64, name_columns: usize, look: Look) {
+/// Widths of the columns that depend on what is in them.
+#[derive(Clone, Copy)]
+struct Columns {
+    name: usize,
+    state: usize,
+}
+
+fn row(page: &mut Page, instance: &InstanceView, taken_us: i64, columns: Columns, look: Look) {
     let paint = look.paint;
-    let (symbol, tone) = sign(&instance.state);
+    let state = shown_state(instance);
+    let (symbol, tone) = sign(state);
     let pid = instance.pid.map_or("-".to_owned(), |pid| pid.to_string());
     let facts = format!(
         "{pid:>7}  {:>7}  {:>8}",
@@ -162,10 +188,10 @@ fn row(page: &mut Page, instance: &InstanceView, taken_us: i64, name_columns: us
     let line = format!(
         "{} {}  {}  {facts}",
         paint.tone(tone, symbol),
-        paint.tone(Tone::Strong, &text::fit(&instance.name, name_columns)),
-        paint.tone(tone, &format!("{:<8}", instance.state)),
+        paint.tone(Tone::Strong, &text::fit(&instance.name, columns.name)),
+        paint.tone(tone, &text::fit(state, columns.state)),
     );
-    let used = 2 + name_columns + 2 + 8 + 2 + facts.len() + 2;
+    let used = 2 + columns.name + 2 + columns.state + 2 + facts.len() + 2;
     let note = note(instance);
     if note.is_empty() {
         page.line(line);
@@ -175,6 +201,9 @@ fn row(page: &mut Page, instance: &InstanceView, taken_us: i64, name_columns: us
         // A cause that is cut off helps nobody: it gets lines of its own.
         page.line(line);
         page.message(("    ", Tone::Plain), (&note, Tone::Faint), look);
+    }
+    for (tone, note) in health::notes(instance, taken_us) {
+        page.message(("    ", Tone::Plain), (&note, tone), look);
     }
 }
 
@@ -200,11 +229,23 @@ pub(crate) fn note(instance: &InstanceView) -> String {
 fn summary(snapshot: &Snapshot, paint: Paint) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for instance in instances(snapshot) {
-        *counts.entry(instance.state.as_str()).or_default() += 1;
+        *counts.entry(shown_state(instance)).or_default() += 1;
     }
     let total: usize = counts.values().sum();
-    let order =
-        ["running", "finished", "starting", "waiting", "backoff", "stopping", "failed", "stopped"];
+    let order = [
+        "running",
+        "finished",
+        "starting",
+        "waiting",
+        "dependency",
+        "backoff",
+        "draining",
+        "replacing",
+        "stopping",
+        "sick",
+        "failed",
+        "stopped",
+    ];
     let parts: Vec<String> = order
         .iter()
         .filter_map(|state| {
@@ -238,6 +279,35 @@ mod tests {
     }
 
     #[test]
+    fn h28_what_is_sick_and_what_is_done_about_it_fits_too() {
+        let mut snapshot = samples::snapshot();
+        snapshot.services = vec![control::ServiceView {
+            name: "some".into(),
+            instances: vec![
+                samples::plain(),
+                samples::sick(),
+                samples::replaced(),
+                samples::leaking(),
+            ],
+            ..control::ServiceView::default()
+        }];
+        let page = render(&snapshot, Look { paint: Paint::PLAIN, width: 80 });
+        for line in page.lines() {
+            assert!(text::width(line) <= 80, "{line}");
+        }
+        // The beginning of a workaround is told in the machine's own time zone.
+        let zoned = without_time(&page);
+        insta::assert_snapshot!(zoned);
+    }
+
+    /// Without the time of day, which depends on the machine.
+    fn without_time(page: &str) -> String {
+        let since = "active since ";
+        let (before, after) = page.split_once(since).unwrap();
+        format!("{before}{since}DATE TIME{}", &after["2023-11-08 16:00:00".len()..])
+    }
+
+    #[test]
     fn an_unknown_name_is_a_failure_and_a_service_name_means_all_its_instances() {
         let mut all = samples::snapshot();
         assert_eq!(keep_named(&mut all, &["nobody".into()]).unwrap_err().code, Code::No);
@@ -265,5 +335,7 @@ mod tests {
         for (wish, state) in [("up", "backoff"), ("up", "waiting"), ("failed", "failed")] {
             assert!(!of(wish, state), "{wish} {state}");
         }
+        assert!(!is_as_wanted(&samples::sick()));
+        assert!(is_as_wanted(&samples::leaking()));
     }
 }

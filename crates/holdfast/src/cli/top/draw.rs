@@ -1,6 +1,7 @@
 //! Draws what the [`Model`] holds. Decides nothing.
 
 use super::model::{HISTORY_MAX, History, Model, View};
+use crate::cli::health::{self, shown_state};
 use crate::cli::output::Tone;
 use crate::cli::{status, text};
 use control::{InstanceView, Severity};
@@ -83,6 +84,7 @@ fn header(frame: &mut Frame<'_>, area: Rect, model: &Model) {
 fn table(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let rows = model.rows();
     let longest = rows.iter().map(|i| text::width(&i.name)).max().unwrap_or(0).clamp(7, 24);
+    let state_columns = rows.iter().map(|i| shown_state(i).len()).max().unwrap_or(0).max(8);
     let header = Row::new(["", "SERVICE", "STATE", "PID", "SINCE", "RESTARTS", "CPU", "MEMORY"])
         .style(style(Tone::Faint));
     let taken_us = model.snapshot.taken_us;
@@ -90,7 +92,7 @@ fn table(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let widths = [
         Constraint::Length(1),
         Constraint::Length(longest as u16),
-        Constraint::Length(8),
+        Constraint::Length(state_columns as u16),
         Constraint::Length(7),
         Constraint::Length(7),
         Constraint::Length(8),
@@ -110,14 +112,15 @@ fn row(
     history: Option<&History>,
     name_columns: usize,
 ) -> Row<'static> {
-    let (sign, tone) = status::sign(&instance.state);
+    let state = shown_state(instance);
+    let (sign, tone) = status::sign(state);
     let pid = instance.pid.map_or("-".to_owned(), |pid| pid.to_string());
     let since = text::age(status::lasting(instance, taken_us));
     let (cpu, memory) = history.map(meters).unwrap_or_default();
     Row::new([
         Cell::from(span(tone, sign)),
         Cell::from(span(Tone::Strong, text::cut(&instance.name, name_columns))),
-        Cell::from(span(tone, instance.state.clone())),
+        Cell::from(span(tone, state.to_owned())),
         Cell::from(format!("{pid:>7}")),
         Cell::from(format!("{since:>7}")),
         Cell::from(format!("{:>8}", instance.restarts)),
@@ -163,13 +166,17 @@ fn details(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         let indent = "  ".repeat(depth.min(4));
         lines.push(Line::from(format!("{indent}{}. {}", depth + 1, text::clean(&link.message))));
     }
-    if lines.is_empty() {
-        lines.push(Line::from(status::note(selected)));
+    let note = status::note(selected);
+    if lines.is_empty() && !note.is_empty() {
+        lines.push(Line::from(note));
+    }
+    for (tone, note) in health::notes(selected, model.snapshot.taken_us) {
+        lines.push(Line::from(span(tone, text::clean(&note))));
     }
     for help in &model.why.help {
         lines.push(Line::from(span(Tone::Accent, format!("• {}", text::clean(help)))));
     }
-    let title = format!(" {} is {} ", selected.name, selected.state);
+    let title = format!(" {} is {} ", selected.name, shown_state(selected));
     let block = Block::new().borders(Borders::TOP).title(span(Tone::Strong, title));
     frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), left);
 
@@ -268,6 +275,15 @@ mod tests {
             help: vec!["`holdfast service start fragile`".into()],
             ..WhyView::default()
         });
+        insta::assert_snapshot!(screen(&model));
+    }
+
+    #[test]
+    fn h28_a_sick_service_is_shown_as_such_with_what_is_done_about_it() {
+        let mut snapshot = samples::snapshot();
+        snapshot.services[4].instances = vec![samples::sick(), samples::replaced()];
+        let mut model = Model::new(snapshot);
+        model.select_by(4);
         insta::assert_snapshot!(screen(&model));
     }
 
