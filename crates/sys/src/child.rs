@@ -5,6 +5,7 @@
 //! Source: waitid(2), prctl(2) `PR_SET_CHILD_SUBREAPER`.
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Processes reaped by one call, so that a storm of deaths can't hold the loop for ever. The caller
 /// that gets this many calls again.
@@ -44,6 +45,13 @@ pub fn reap_all() -> Vec<(u32, Exit)> {
         }
     }
     reaped
+}
+
+/// How the child behind a pidfd has ended; `None` while it lives. Takes its exit status, once.
+pub fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Exit>> {
+    let id = pidfd.as_raw_fd().unsigned_abs();
+    let ended = wait_for(libc::P_PIDFD, id, libc::WEXITED | libc::WNOHANG)?;
+    Ok(ended.map(|(_, exit)| exit))
 }
 
 /// Makes orphaned descendants our children instead of those of process 1.

@@ -22,7 +22,7 @@ pub use environment::environment;
 pub use files::descriptors;
 pub use memory::maps;
 pub use process::{limits, processes};
-pub use secret::masked;
+pub use secret::{masked, masked_command};
 pub use sockets::sockets;
 pub use threads::{kernel_stacks, threads};
 

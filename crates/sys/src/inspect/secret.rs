@@ -101,6 +101,11 @@ pub(super) fn masked_assignment(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// A command line as [`crate::proc_fs::command_line`] gives it, without its secrets.
+pub fn masked_command(command: &str) -> String {
+    masked_arguments(command.split(' ')).join(" ")
+}
+
 /// A command line: `--password=x`, `--password x`, `PASSWORD=x` and URLs with a login.
 pub(super) fn masked_arguments<'a>(arguments: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut hide_next = false;

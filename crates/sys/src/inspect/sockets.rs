@@ -71,9 +71,10 @@ impl List {
             }
             return;
         };
-        let bytes = socket.bytes.filter(|_| socket.state != SocketState::Listening);
-        let bytes =
-            bytes.map_or_else(String::new, |(acked, received)| format!(" {acked}/{received}"));
+        let traffic = socket.traffic.filter(|_| socket.state != SocketState::Listening);
+        let bytes = traffic.map_or_else(String::new, |traffic| {
+            format!(" {}/{}", traffic.bytes_acked, traffic.bytes_received)
+        });
         let line = format!(
             "{kind:4} {:10} {:6} {:6} {} <- {}{bytes} {}",
             socket.state.as_str(),

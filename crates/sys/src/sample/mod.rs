@@ -56,8 +56,8 @@ pub struct Wants {
     pub swap: bool,
     /// [`RunSample::descriptors`].
     pub descriptors: bool,
-    /// [`RunSample::lock_waits`], [`RunSample::switches`], [`RunSample::uninterruptible`] and
-    /// zombies.
+    /// [`RunSample::lock_waits`], [`RunSample::switches`], [`RunSample::run_delay`],
+    /// [`RunSample::uninterruptible`] and zombies.
     pub threads: bool,
     /// [`RunSample::sockets`].
     pub sockets: bool,
@@ -95,6 +95,8 @@ pub struct RunSample {
     pub cpu: Duration,
     /// How often their threads came onto a processor: at most [`THREADS_LOOKED_AT_MAX`] of them.
     pub switches: Option<u64>,
+    /// Time that the same threads were ready to run and got no processor.
+    pub run_delay: Option<Duration>,
     /// Bytes of memory: resident, less what was shared with others when that was last measured.
     pub memory: Option<u64>,
     /// Bytes of swap.
@@ -160,6 +162,21 @@ pub struct SocketSample {
     pub bytes_acked: u64,
     /// Bytes received, over the same.
     pub bytes_received: u64,
+    /// How long the connection that has waited longest has waited to be accepted; zero if none
+    /// waits, `None` where the kernel does not tell (Unix sockets).
+    pub queue_waiting: Option<Duration>,
+    /// Accepted connections whose peer waits for an answer; `None` where the kernel does not tell.
+    pub unanswered: Option<Unanswered>,
+}
+
+/// Accepted connections whose peer waits for an answer: it has spoken since the program last sent
+/// something, or nothing was ever acknowledged on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Unanswered {
+    /// How many.
+    pub connections: u32,
+    /// How long the one waits that has waited longest; zero if there is none.
+    pub longest: Duration,
 }
 
 /// Looks at runs, each named by a `K`. Every call may block as long as /proc does.
@@ -222,8 +239,22 @@ impl<K: Ord + Clone> Sampler<K> {
         }
     }
 
+    /// The processes that were seen of a run at its last look, by pid.
+    pub fn processes(&self, key: &K) -> Vec<u32> {
+        self.runs.get(key).map(|run| run.processes.keys().copied().collect()).unwrap_or_default()
+    }
+
     /// One round: looks at those of `due` that are watched. Sockets are asked for once for all.
     pub fn look(&mut self, due: &BTreeSet<K>) -> Vec<(K, RunSample)> {
+        self.look_at_each(due, |_| {})
+    }
+
+    /// The same; says before each run that it comes next, so that a look that hangs has a name.
+    pub fn look_at_each(
+        &mut self,
+        due: &BTreeSet<K>,
+        mut next: impl FnMut(&K),
+    ) -> Vec<(K, RunSample)> {
         let now = crate::clock::now();
         self.scratch.budget.refill(now);
         let is_due = |key: &K| due.contains(key);
@@ -234,6 +265,7 @@ impl<K: Ord + Clone> Sampler<K> {
         }
         let mut samples = Vec::with_capacity(due.len());
         for (key, run) in self.runs.iter_mut().filter(|(key, _)| is_due(key)) {
+            next(key);
             let sample = run.look(now, &self.orphans, &self.mounts, &mut self.scratch);
             samples.push((key.clone(), sample));
         }

@@ -240,7 +240,9 @@ fn put_threads(threads: Threads, sample: &mut RunSample) {
     }
     let looked_at = 0 < threads.waits.looked_at;
     sample.lock_waits = Some(threads.waits).filter(|_| told && looked_at);
-    sample.switches = threads.switches.filter(|_| looked_at);
+    let scheduled = threads.scheduled.filter(|_| looked_at);
+    sample.switches = scheduled.map(|(times, _)| times);
+    sample.run_delay = scheduled.map(|(_, nanos)| Duration::from_nanos(nanos));
     sample.uninterruptible = threads.uninterruptible;
 }
 

@@ -11,7 +11,7 @@
 //! Source: sock_diag(7), proc_pid_fd(5), network_namespaces(7).
 
 use super::run::RunWatch;
-use super::{RunSample, Scratch, SocketSample, files};
+use super::{RunSample, Scratch, SocketSample, Unanswered, files};
 use crate::socket::{
     CLOSE_WAIT, Counters, Diagnostics, ESTABLISHED, LISTENING, SocketState, TcpSocket,
 };
@@ -121,7 +121,7 @@ impl SocketRound {
                 read_links(now, own_network, run, false, scratch);
                 match trouble(run) {
                     Some(why) => sample.cannot_tell(why),
-                    None => sample.sockets = Some(SocketSample::default()),
+                    None => sample.sockets = Some(nothing()),
                 }
             }
         }
@@ -156,6 +156,7 @@ impl SocketRound {
         diagnostics.tcp(ESTABLISHED | CLOSE_WAIT, Counters::Wanted, |socket| {
             match owner(&socket, &owners, &ports) {
                 Owner::Run(number) => connection(&socket, runs, number),
+                Owner::Queue => waiting(&socket, &ports, runs),
                 Owner::Unknown if self.strangers.contains(&socket.inode) => {
                     strangers.insert(socket.inode);
                 }
@@ -181,6 +182,14 @@ impl SocketRound {
         count_unix(&mut diagnostics, &owners, runs)?;
         self.diagnostics = Some(diagnostics);
         Ok(())
+    }
+}
+
+fn nothing() -> SocketSample {
+    SocketSample {
+        queue_waiting: Some(Duration::ZERO),
+        unanswered: Some(Unanswered::default()),
+        ..SocketSample::default()
     }
 }
 
@@ -267,6 +276,8 @@ impl Ports {
 /// Whose a connection is.
 enum Owner {
     Run(usize),
+    /// It waits to be accepted by whoever listens there.
+    Queue,
     Nobody,
     /// Somebody's who has not been looked at closely enough.
     Unknown,
@@ -274,8 +285,8 @@ enum Owner {
 
 fn owner(socket: &TcpSocket, owners: &Owners, ports: &Ports) -> Owner {
     if socket.inode == 0 {
-        // Not accepted yet, or closed by its program already.
-        return Owner::Nobody;
+        // A connection that its program has closed would be in another state.
+        return Owner::Queue;
     }
     let mut accepting = ports.accepting(socket.local.ip(), socket.local.port());
     match (accepting.next(), accepting.next()) {
@@ -304,14 +315,30 @@ fn listener(socket: &TcpSocket, owners: &Owners, ports: &mut Ports, runs: &mut [
 
 fn connection(socket: &TcpSocket, runs: &mut [Pair<'_>], number: usize) {
     let Some(sample) = sockets_of(runs, number) else { return };
-    if socket.state == SocketState::CloseWait {
+    let traffic = socket.traffic.unwrap_or_default();
+    let is_left = socket.state == SocketState::CloseWait;
+    if is_left {
         sample.close_wait = sample.close_wait.saturating_add(1);
-        return;
+    } else {
+        sample.established = sample.established.saturating_add(1);
+        sample.bytes_acked = sample.bytes_acked.saturating_add(traffic.bytes_acked);
+        sample.bytes_received = sample.bytes_received.saturating_add(traffic.bytes_received);
     }
-    sample.established = sample.established.saturating_add(1);
-    let (acked, received) = socket.bytes.unwrap_or((0, 0));
-    sample.bytes_acked = sample.bytes_acked.saturating_add(acked);
-    sample.bytes_received = sample.bytes_received.saturating_add(received);
+    let waits = traffic.last_received < traffic.last_sent || traffic.bytes_acked == 0;
+    if let Some(unanswered) = sample.unanswered.as_mut().filter(|_| waits) {
+        unanswered.connections = unanswered.connections.saturating_add(1);
+        unanswered.longest = unanswered.longest.max(traffic.last_received);
+    }
+}
+
+/// It has sent nothing yet, so that its last word is as old as itself.
+fn waiting(socket: &TcpSocket, ports: &Ports, runs: &mut [Pair<'_>]) {
+    let age = socket.traffic.unwrap_or_default().last_sent;
+    for number in ports.accepting(socket.local.ip(), socket.local.port()) {
+        if let Some(sample) = sockets_of(runs, number) {
+            sample.queue_waiting = sample.queue_waiting.map(|longest| longest.max(age));
+        }
+    }
 }
 
 fn sockets_of<'s>(runs: &'s mut [Pair<'_>], number: usize) -> Option<&'s mut SocketSample> {
@@ -330,6 +357,10 @@ fn count_unix(
             if let Some(sample) = sockets_of(runs, number) {
                 sample.queue = sample.queue.saturating_add(socket.receive_queue);
                 sample.queue_limit = sample.queue_limit.saturating_add(socket.send_queue);
+                // Of Unix sockets the kernel does not tell for how long anybody has waited.
+                sample.queue_waiting = sample
+                    .queue_waiting
+                    .filter(|longest| socket.receive_queue == 0 || !longest.is_zero());
             }
         }
     })?;
@@ -341,6 +372,7 @@ fn count_unix(
             // Accepted connections have the name of their listener, outgoing ones have none.
             let accepted = names.contains(&(number, socket.name.to_vec()));
             if let Some(sample) = sockets_of(runs, number).filter(|_| accepted) {
+                sample.unanswered = sample.unanswered.filter(|_| 0 < sample.established);
                 sample.established = sample.established.saturating_add(1);
             }
         }
@@ -380,7 +412,7 @@ mod tests {
             peer: at("192.0.2.1:1"),
             receive_queue: 0,
             send_queue: 0,
-            bytes: None,
+            traffic: None,
         };
         let owners = Owners(vec![(7, 0), (8, 1), (9, 1)]);
         let mut ports = Ports::default();
@@ -392,6 +424,7 @@ mod tests {
             &ports,
         ) {
             Owner::Run(number) => format!("run {number}"),
+            Owner::Queue => "queue".to_owned(),
             Owner::Nobody => "nobody".to_owned(),
             Owner::Unknown => "unknown".to_owned(),
         };
@@ -399,7 +432,7 @@ mod tests {
         assert_eq!(ask(up, 99, "127.0.0.1:81"), "run 0");
         assert_eq!(ask(up, 99, "[::ffff:127.0.0.1]:81"), "run 0");
         assert_eq!(ask(up, 99, "127.0.0.2:81"), "nobody");
-        assert_eq!(ask(up, 0, "127.0.0.1:81"), "nobody");
+        assert_eq!(ask(up, 0, "127.0.0.1:81"), "queue");
         assert_eq!(ask(up, 8, "127.0.0.1:80"), "run 1");
         assert_eq!(ask(up, 99, "127.0.0.1:80"), "unknown");
         assert_eq!(ask(left, 9, "127.0.0.1:5000"), "run 1");

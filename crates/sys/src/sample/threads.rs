@@ -47,8 +47,9 @@ pub(super) struct Threads {
     pub(super) asleep: u32,
     /// As above.
     pub(super) untold: u32,
-    /// How often they came onto a processor; `None` if the kernel does not count it.
-    pub(super) switches: Option<u64>,
+    /// How often they came onto a processor, and nanoseconds that they waited for one; `None` if
+    /// the kernel does not count it.
+    pub(super) scheduled: Option<(u64, u64)>,
     /// Those in uninterruptible sleep.
     pub(super) uninterruptible: Vec<(u32, String)>,
     /// Children of theirs, alive or not.
@@ -64,7 +65,7 @@ impl Default for Threads {
             waits: LockWaits::default(),
             asleep: 0,
             untold: 0,
-            switches: Some(0),
+            scheduled: Some((0, 0)),
             uninterruptible: Vec::new(),
             children: Vec::new(),
             only_children: false,
@@ -130,8 +131,10 @@ impl Threads {
         }
         self.left -= 1;
         self.waits.looked_at += 1;
-        let switches = read(process, tid, "schedstat", scratch).and_then(times_on_a_processor);
-        self.switches = self.switches.and_then(|sum| Some(sum.saturating_add(switches?)));
+        let more = read(process, tid, "schedstat", scratch).and_then(scheduled);
+        let sum = self.scheduled.zip(more);
+        self.scheduled =
+            sum.map(|(sum, more)| (sum.0.saturating_add(more.0), sum.1.saturating_add(more.1)));
         match state {
             b'R' => self.waits.running += 1,
             b'S' => {
@@ -181,9 +184,11 @@ fn read<'s>(
     files::read_below(process, &scratch.path, &mut scratch.bytes).ok()
 }
 
-/// The third number: time on a processor, time in a queue, times on a processor.
-fn times_on_a_processor(text: &[u8]) -> Option<u64> {
-    files::number(text.split(|byte| *byte == b' ').nth(2)?)
+/// Times on a processor, and nanoseconds in a queue for one: the third and the second number.
+fn scheduled(text: &[u8]) -> Option<(u64, u64)> {
+    let mut numbers = text.split(|byte| *byte == b' ').map(files::number);
+    let (_, waited, times) = (numbers.next()?, numbers.next()??, numbers.next()??);
+    Some((times, waited))
 }
 
 fn is_one_of(channel: &[u8], beginnings: &[&str]) -> bool {
@@ -212,7 +217,7 @@ mod tests {
         ] {
             assert!(!is_one_of(name.as_bytes(), &LOCKS), "{name}");
         }
-        assert_eq!(times_on_a_processor(b"82107561 3834373 89\n"), Some(89));
-        assert_eq!(times_on_a_processor(b"0 0"), None);
+        assert_eq!(scheduled(b"82107561 3834373 89\n"), Some((89, 3_834_373)));
+        assert_eq!(scheduled(b"0 0"), None);
     }
 }

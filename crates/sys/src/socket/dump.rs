@@ -28,8 +28,11 @@ const HEADER_BYTES: usize = 16;
 const INET_BYTES: usize = 72;
 /// Bytes of `struct unix_diag_msg`.
 const UNIX_BYTES: usize = 16;
-/// Attribute with `struct tcp_info`, and where `tcpi_bytes_acked` and `tcpi_bytes_received` are in it.
+/// Attribute with `struct tcp_info`, and where in it stand `tcpi_last_data_sent`,
+/// `tcpi_last_data_recv`, `tcpi_bytes_acked` and `tcpi_bytes_received`.
 const INET_DIAG_INFO: u16 = 2;
+const LAST_SENT_AT: usize = 44;
+const LAST_RECEIVED_AT: usize = 52;
 const BYTES_ACKED_AT: usize = 120;
 const BYTES_RECEIVED_AT: usize = 128;
 /// Attributes of a Unix socket: its name, and `struct unix_diag_rqlen`.
@@ -111,8 +114,21 @@ pub struct TcpSocket {
     pub receive_queue: u32,
     /// Listening: the most that may wait. Else: bytes that the peer has not acknowledged.
     pub send_queue: u32,
-    /// Bytes that the peer has acknowledged and bytes received, where they were asked for.
-    pub bytes: Option<(u64, u64)>,
+    /// What has passed over it, where that was asked for.
+    pub traffic: Option<Traffic>,
+}
+
+/// What has passed over a TCP connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Traffic {
+    /// Bytes that the peer has acknowledged.
+    pub bytes_acked: u64,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Since our end last sent something, or else since the connection was made.
+    pub last_sent: Duration,
+    /// Since something was last received, or else since the connection was made.
+    pub last_received: Duration,
 }
 
 /// A Unix socket.
@@ -310,8 +326,15 @@ fn tcp_socket(body: &[u8]) -> Option<TcpSocket> {
         Some(SocketAddr::new(ip, port))
     };
     let info = attribute(body.get(INET_BYTES..)?, INET_DIAG_INFO);
-    let counters = info
-        .and_then(|info| Some((u64_at(info, BYTES_ACKED_AT)?, u64_at(info, BYTES_RECEIVED_AT)?)));
+    let since = |info, at| Some(Duration::from_millis(u64::from(u32_at(info, at)?)));
+    let traffic = info.and_then(|info| {
+        Some(Traffic {
+            bytes_acked: u64_at(info, BYTES_ACKED_AT)?,
+            bytes_received: u64_at(info, BYTES_RECEIVED_AT)?,
+            last_sent: since(info, LAST_SENT_AT)?,
+            last_received: since(info, LAST_RECEIVED_AT)?,
+        })
+    });
     Some(TcpSocket {
         state: SocketState::from_wire(*body.get(1)?),
         inode: u32_at(body, 68)?,
@@ -319,7 +342,7 @@ fn tcp_socket(body: &[u8]) -> Option<TcpSocket> {
         peer: address(6, 24)?,
         receive_queue: u32_at(body, 56)?,
         send_queue: u32_at(body, 60)?,
-        bytes: counters,
+        traffic,
     })
 }
 
@@ -397,7 +420,7 @@ mod tests {
             assert!(3 < seen.send_queue);
             let client = found.iter().find(|s| s.inode == inode(&clients[0])).unwrap();
             assert_eq!((client.state, client.peer), (SocketState::Established, at));
-            assert!(client.bytes.is_some());
+            assert!(client.traffic.is_some());
             // The other ends wait to be accepted: they belong to no program yet.
             let waiting = found.iter().filter(|s| s.local == at && s.inode == 0).count();
             assert_eq!(waiting, 3);

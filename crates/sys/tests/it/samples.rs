@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 use sys::cgroup::{Cgroups, Group, Limits};
 use sys::child::Exit;
-use sys::sample::{HostReader, RunSample, Sampler, Target, Wants};
+use sys::sample::{HostReader, RunSample, Sampler, Target, Unanswered, Wants};
 use sys::spawn::{Spawned, spawn};
 
 const PYTHON: &str = "/usr/bin/python3";
@@ -106,8 +106,9 @@ print('ready'); lock.acquire()
     let sample = watched.until("all four on the lock", all);
     assert_eq!((sample.processes, sample.threads, sample.zombies), (1, 4, 0));
     assert_eq!(sample.lock_waits.unwrap().running, 0);
-    let switches = sample.switches.unwrap();
-    assert_eq!(watched.look().switches, Some(switches), "nothing has moved");
+    let known = (sample.switches.unwrap(), sample.run_delay.unwrap());
+    let later = watched.look();
+    assert_eq!((later.switches, later.run_delay), (Some(known.0), Some(known.1)), "all sleep");
 
     let idle =
         "import socket; s = socket.create_server(('127.0.0.1', 0)); print('ready'); s.accept()";
@@ -151,13 +152,22 @@ while True: signal.pause()
     let mut clients: Vec<_> = (0..3).map(|_| TcpStream::connect(at).unwrap()).collect();
     let sample = watched.until("a queue", |sample| sample.sockets.unwrap().queue == 3);
     assert_eq!(sample.sockets.unwrap().established, 0);
+    assert_eq!(sample.sockets.unwrap().unanswered, Some(Unanswered::default()));
+    let waited = Duration::from_millis(50);
+    watched.until("a wait", |sample| Some(waited) <= sample.sockets.unwrap().queue_waiting);
 
     sys::process::kill(watched.spawned.pid, libc::SIGUSR1);
     let sample = watched.until("an accepted one", |sample| sample.sockets.unwrap().queue == 2);
     let sockets = sample.sockets.unwrap();
     assert_eq!((sockets.established, sockets.bytes_acked, sockets.close_wait), (1, 0, 0));
+    watched.until("a wait for an answer", |sample| {
+        let unanswered = sample.sockets.unwrap().unanswered.unwrap();
+        unanswered.connections == 1 && waited <= unanswered.longest
+    });
     sys::process::kill(watched.spawned.pid, libc::SIGUSR2);
     watched.until("progress", |sample| sample.sockets.unwrap().bytes_acked == 1000);
+    let unanswered = watched.look().sockets.unwrap().unanswered.unwrap();
+    assert_eq!(unanswered, Unanswered::default(), "it was answered");
 
     // The accepted client goes away; the program does not close. Those that still queue do not
     // count. What it has not read would make its end a reset.
@@ -214,10 +224,13 @@ while True: signal.pause()
     let sample = watched.until("a queue", |sample| sample.sockets.unwrap().queue == 2);
     assert_eq!((sample.sockets.unwrap().queue_limit, sample.sockets.unwrap().established), (5, 0));
     sys::process::kill(watched.spawned.pid, libc::SIGUSR1);
-    watched.until("an accepted one", |sample| {
+    let sample = watched.until("an accepted one", |sample| {
         let sockets = sample.sockets.unwrap();
         (sockets.queue, sockets.established) == (1, 1)
     });
+    let sockets = sample.sockets.unwrap();
+    // How long they wait is not known, which is not the same as not at all.
+    assert_eq!((sockets.queue_waiting, sockets.unanswered), (None, None));
     drop(clients);
 }
 
