@@ -27,6 +27,9 @@ const SIGNALS = [
   ["KILL", "end at once, nothing is saved"],
 ];
 
+/** What interrupts somebody, or can't be taken back. */
+const ASKED = ["stop", "restart", "replace", "cured"];
+
 /** Does `action` to `target`, after a question where one is due. */
 export async function perform(action, target) {
   if (!mayAct()) {
@@ -34,7 +37,7 @@ export async function perform(action, target) {
     return;
   }
   if (action === "signal") return signal(target);
-  if ((action === "stop" || action === "restart") && !(await confirm(questionOf(action, target)))) return;
+  if (ASKED.includes(action) && !(await confirm(questionOf(action, target)))) return;
   await send(action, target);
 }
 
@@ -45,7 +48,7 @@ export async function setMode(target, mode) {
 }
 
 async function send(action, target, body) {
-  const words = { start: "Starting", stop: "Stopping", restart: "Restarting", reload: "Reloading", reset: "Clearing the failure of", signal: "Signalling", mode: "Setting the mode of" };
+  const words = { start: "Starting", stop: "Stopping", restart: "Restarting", reload: "Reloading", reset: "Clearing the failure of", replace: "Replacing", cured: "Ending the workaround of", signal: "Signalling", mode: "Setting the mode of" };
   try {
     const done = await api.act(target, action, body);
     toast("ok", done?.message || `${words[action] ?? action} ${target}`);
@@ -66,6 +69,8 @@ function questionOf(action, target) {
       tone: "bad",
     };
   }
+  if (action === "replace") return { title: `Replace ${target}?`, text: "It gets no new work, a successor is started, and the old one is ended once its connections are done, as configured.", button: "Replace", icon: "replacing", tone: "accent" };
+  if (action === "cured") return { title: `Is the fault of ${target} mended?`, text: "The workaround ends, and what it saves is counted anew. Its detectors go on looking.", button: "It is mended", icon: "running", tone: "accent" };
   return { title: `Restart ${target}?`, text: "It is stopped as configured, then started again. Services that require it keep running.", button: "Restart", icon: "restart", tone: "accent" };
 }
 

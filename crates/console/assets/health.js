@@ -10,7 +10,7 @@ import { icon } from "./icons.js";
 import { store, mayAct } from "./store.js";
 import { absolute, ago, clock, count, duration, nowUs, span } from "./format.js";
 import { forecast, growth, numbersOf } from "./numbers.js";
-import { setMode } from "./actions.js";
+import { perform, setMode } from "./actions.js";
 import { statePill } from "./rows.js";
 import { workaroundOf } from "./states.js";
 import { trend } from "./trend.js";
@@ -48,7 +48,7 @@ const STEPS = [
 export function healthPanel(subject) {
   const pill = statePill();
   const mode = modeControl(subject);
-  const workaround = workaroundStrip();
+  const workaround = workaroundStrip(subject);
   const held = h("p", { class: "health-strip tone-info", hidden: true });
   const replacing = replacingStrip();
   const verdicts = verdictList();
@@ -121,14 +121,16 @@ function modeControl(subject) {
   return node;
 }
 
-function workaroundStrip() {
+function workaroundStrip(subject) {
   const title = h("strong");
   const detail = h("span", { class: "health-detail" });
   const evidence = h("span", { class: "health-evidence" });
-  const node = h("div", { class: "health-strip tone-warn", hidden: true }, icon("shield"), h("div", { class: "health-words" }, title, detail), evidence);
+  const mended = h("button", { class: "button tool", type: "button", title: "The fault is gone: end the workaround", onclick: () => perform("cured", subject) }, "Mended …");
+  const node = h("div", { class: "health-strip tone-warn", hidden: true }, icon("shield"), h("div", { class: "health-words" }, title, detail), evidence, mended);
   let shown = null;
   node.update = (workaround) => {
     show(node, Boolean(workaround));
+    show(mended, mayAct());
     shown = workaround;
     if (!shown) return;
     show(evidence, Boolean(shown.evidence));

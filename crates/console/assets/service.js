@@ -131,11 +131,12 @@ function pageHead(subject) {
   const button = (action, label, sign, look = "") => h("button", { class: `button ${look}`, type: "button", onclick: () => perform(action, subject) }, icon(sign), h("span", null, label));
   const start = button("start", "Start", "play", "solid accent");
   const restart = button("restart", "Restart", "restart");
+  const swap = button("replace", "Replace", "replacing");
   const stop = button("stop", "Stop", "stop");
   const reload = button("reload", "Reload", "reload");
   const signal = button("signal", "Signal …", "signal");
   const reset = button("reset", "Clear failure", "finished");
-  const buttons = h("div", { class: "page-buttons" }, start, restart, stop, reload, signal, reset);
+  const buttons = h("div", { class: "page-buttons" }, start, swap, restart, stop, reload, signal, reset);
   const note = h("p", { class: "read-only" }, icon("eye"), "You may look, but not act.");
   const crumb = h("nav", { class: "crumb", "aria-label": "Where you are" }, h("a", { href: "/" }, icon("back"), "Services"), subject === serviceName ? null : [h("span", { "aria-hidden": "true" }, "/"), h("a", { href: `/service/${encodeURIComponent(serviceName)}` }, serviceName)]);
   const node = h("section", { class: "page-head" }, crumb, h("div", { class: "page-line" }, h("h1", null, subject), pill, since, h("div", { class: "spacer" }), buttons, note, description));
@@ -161,6 +162,8 @@ function pageHead(subject) {
     const failed = instances.some((each) => each.state === "failed");
     show(start, instances.some((each) => !isAlive(each)));
     show(restart, instances.some(canRestart));
+    // Where nobody cares for its health, a restart says what happens.
+    show(swap, instances.some((each) => each.state === "running" && each.health?.detectors));
     show(stop, alive);
     show(reload, service.can_reload && 0 < whole.running);
     show(signal, instances.some((each) => each.pid));

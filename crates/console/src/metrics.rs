@@ -7,6 +7,8 @@
 //! and come from closed sets (services, instances, states, our own processes and queues).
 //! Source: Prometheus, "Exposition formats", "Metric and label naming".
 
+mod health;
+
 use crate::App;
 use crate::history::{LIVE_EVENTS_MAX, QUESTIONS_MAX};
 use crate::link::LINK_REQUESTS_MAX;
@@ -30,6 +32,7 @@ pub(crate) async fn collect(app: &App) -> String {
         page.family("holdfast_build_info", "gauge", "Always 1; what runs here.");
         page.sample(&[("version", &snapshot.version), ("node", &snapshot.node)], 1);
         services(&mut page, snapshot, &app.samples.lock());
+        health::health(&mut page, snapshot, app.history.tally());
         page.family(
             "holdfast_events_lost_total",
             "counter",

@@ -52,6 +52,7 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(services::act))
         .routes(routes!(services::signal))
         .routes(routes!(services::mode))
+        .routes(routes!(services::cured))
         .routes(routes!(health::all))
         .routes(routes!(health::one))
         .routes(routes!(events::events))

@@ -36,6 +36,8 @@ pub(crate) enum Action {
     Reload,
     /// Forget that it failed, without starting it.
     Reset,
+    /// Replace it without a failed request, as its configuration says.
+    Replace,
 }
 
 impl From<Action> for ServiceAction {
@@ -46,6 +48,7 @@ impl From<Action> for ServiceAction {
             Action::Restart => Self::Restart,
             Action::Reload => Self::Reload,
             Action::Reset => Self::Reset,
+            Action::Replace => Self::Replace,
         }
     }
 }
@@ -139,7 +142,7 @@ pub(super) async fn why(
     }
 }
 
-/// Starts, stops, restarts, reloads or resets a service, an instance, or (`*`) all. Answers as soon
+/// Starts, stops, restarts, reloads, resets or replaces a service, an instance, or (`*`) all. Answers as soon
 /// as the daemon has accepted it.
 #[utoipa::path(post, path = "/api/v1/services/{target}/{action}", tag = "services",
     params(
@@ -156,7 +159,7 @@ pub(super) async fn act(
     let Path((target, action)) = path.map_err(|_| {
         Refusal::not_found(
             "there is no such action",
-            "there are start, stop, restart, reload, reset, and signal and mode with a body",
+            "there are start, stop, restart, replace, reload, reset, cured, and signal and mode with a body",
         )
     })?;
     let request = Request::Service { action: action.into(), targets: vec![target] };
@@ -201,6 +204,20 @@ pub(super) async fn mode(
     let (Path(target), Json(ModeBody { mode })) = (target?, body?);
     let mode = mode.word().map(str::to_owned);
     on_behalf(&app, caller, Request::Mode { targets: vec![target], mode }).await
+}
+
+/// The fault was mended: the workaround is no longer in force, and what it saved is counted anew.
+#[utoipa::path(post, path = "/api/v1/services/{target}/cured", tag = "services",
+    params(("target" = String, Path, description = "`web`, `web:1`, or `*` for all")),
+    responses((status = 200, body = Done), (status = 403, body = ApiFault),
+        (status = 404, body = ApiFault)))]
+pub(super) async fn cured(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    target: Result<Path<String>, PathRejection>,
+) -> Result<Json<Done>, Refusal> {
+    let Path(target) = target?;
+    on_behalf(&app, caller, Request::Cured { targets: vec![target] }).await
 }
 
 /// Has the root do something in the caller's name, so that the event says who it was.

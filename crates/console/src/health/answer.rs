@@ -6,7 +6,9 @@
 //! HAProxy understands.
 //! Source: HAProxy 2.6 configuration manual, `agent-check`; what HAProxy 2.6.12 was seen to do.
 
-use control::{DependencyView, HealthView, InstanceView, ReplacingView, Snapshot, VerdictView};
+use control::{
+    DependencyView, HealthView, InstanceView, ReplacingView, RunView, Snapshot, VerdictView,
+};
 use serde::Serialize;
 
 /// A balancer takes answers below this for a yes (HAProxy, `option httpchk`: 2xx and 3xx).
@@ -68,13 +70,22 @@ pub(crate) struct InstanceHealth {
     pub(crate) suppressed: Option<String>,
 }
 
-/// What is known of a service or an instance; `None` if nobody has this name.
+/// What is known of a service or an instance, or (`web@8002`) of the run that has a port; `None` if
+/// nobody has this name.
 pub(super) fn about(snapshot: &Snapshot, name: &str, age_ms: u64) -> Option<Health> {
+    // No name has this sign in it.
+    let (bare, port) = match name.split_once('@') {
+        Some((bare, port)) => (bare, Some(port.parse::<u16>().ok()?)),
+        None => (name, None),
+    };
     let service = snapshot.services.iter().find(|service| {
-        service.name == name || service.instances.iter().any(|one| one.name == name)
+        service.name == bare || service.instances.iter().any(|one| one.name == bare)
     })?;
-    let meant = service.instances.iter().filter(|one| service.name == name || one.name == name);
-    let instances: Vec<InstanceHealth> = meant.map(of_instance).collect();
+    let meant = service.instances.iter().filter(|one| service.name == bare || one.name == bare);
+    let instances: Vec<InstanceHealth> = match port {
+        None => meant.map(of_instance).collect(),
+        Some(port) => vec![at_port(meant, name, port)],
+    };
     let best = instances.iter().min_by_key(|one| (REFUSING <= one.status, rank(&one.state)))?;
     let in_rotation = instances.iter().filter(|one| one.status < REFUSING).count();
     Some(Health {
@@ -102,14 +113,66 @@ pub(super) fn only_service(snapshot: &Snapshot) -> Option<&str> {
     }
 }
 
+/// A balancer that has a server for each port asks for the run there: a successor that is started
+/// beside its predecessor has another port.
+fn at_port<'a>(
+    instances: impl Iterator<Item = &'a InstanceView>,
+    name: &str,
+    port: u16,
+) -> InstanceHealth {
+    let order = ["present", "successor", "leaving", "quarantined"];
+    let place = |run: &RunView| order.iter().position(|role| *role == run.role);
+    let runs = instances.flat_map(|one| one.runs.iter().map(move |run| (one, run)));
+    let here = runs.filter(|(_, run)| run.port == Some(port));
+    match here.min_by_key(|(_, run)| place(run).unwrap_or(order.len())) {
+        Some((one, run)) => of_run(one, run),
+        None => InstanceHealth {
+            name: name.to_owned(),
+            state: "stopped".to_owned(),
+            status: NO_STATUS,
+            agent: "maint".to_owned(),
+            message: format!("no run has the port {port} now"),
+            mode: String::new(),
+            verdicts: Vec::new(),
+            dependencies: Vec::new(),
+            replacing: None,
+            suppressed: None,
+        },
+    }
+}
+
+fn of_run(one: &InstanceView, run: &RunView) -> InstanceHealth {
+    if run.role == "present" {
+        return of_instance(one);
+    }
+    let message = match run.role.as_str() {
+        "successor" => "it is the successor, and not in rotation yet",
+        "quarantined" => "it is sick, and kept for inspection",
+        _ => "it is on its way out",
+    };
+    InstanceHealth {
+        state: run.state.clone(),
+        status: status_of(run.status),
+        agent: agent_line(&run.agent, message),
+        message: message.to_owned(),
+        // What detectors say is about the present run.
+        verdicts: Vec::new(),
+        suppressed: None,
+        ..of_instance(one)
+    }
+}
+
+fn status_of(told: u16) -> u16 {
+    if (200..600).contains(&told) { told } else { NO_STATUS }
+}
+
 fn of_instance(one: &InstanceView) -> InstanceHealth {
     let health = &one.health;
     let message = message(one);
-    let status = if (200..600).contains(&health.status) { health.status } else { NO_STATUS };
     InstanceHealth {
         name: one.name.clone(),
         state: health.state.clone(),
-        status,
+        status: status_of(health.status),
         agent: agent_line(&health.agent, &message),
         message,
         mode: health.mode.clone(),
@@ -282,6 +345,42 @@ mod tests {
         }
         let long = agent_line("down", &"é".repeat(1000));
         assert_eq!(long.chars().count(), "down #".len() + REASON_CHARS_MAX);
+    }
+
+    #[test]
+    fn h22_a_port_means_the_run_that_has_it() {
+        let run = |role: &str, port, state: &str, status, agent: &str| RunView {
+            role: role.into(),
+            port: Some(port),
+            state: state.into(),
+            status,
+            agent: agent.into(),
+            ..RunView::default()
+        };
+        let mut web = instance("web", "draining", 503, "drain");
+        web.runs = vec![
+            run("present", 8000, "draining", 503, "drain"),
+            run("successor", 8001, "starting", 503, "down"),
+        ];
+        let snapshot = self::web(vec![web.clone()]);
+        let at = |snapshot: &Snapshot, name: &str| {
+            let seen = about(snapshot, name, 0).unwrap();
+            (seen.status, seen.agent)
+        };
+        assert_eq!(at(&snapshot, "web@8000"), (503, "drain".to_owned()));
+        let starting = "down #it is the successor, and not in rotation yet".to_owned();
+        assert_eq!(at(&snapshot, "web@8001"), (503, starting));
+        assert_eq!(at(&snapshot, "web@8002"), (503, "maint".to_owned()));
+        assert_eq!(about(&snapshot, "web@", 0), None);
+        assert_eq!(about(&snapshot, "wob@8000", 0), None);
+        // A sick one that is kept in the same place does not speak for its successor.
+        web.health = HealthView { status: 200, agent: "ready up".into(), ..web.health };
+        web.runs = vec![
+            run("quarantined", 8000, "draining", 503, "drain"),
+            run("present", 8000, "up", 200, "ready up"),
+        ];
+        let snapshot = self::web(vec![web]);
+        assert_eq!(at(&snapshot, "web@8000"), (200, "ready up".to_owned()));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(crate) async fn all(State(app): State<Arc<App>>) -> Result<Json<Vec<Health>>
 /// state (unless configured, 200 while it may be given work, else 503). A service is in rotation
 /// while one of its instances is. Also answers HEAD and OPTIONS.
 #[utoipa::path(get, path = "/health/{name}", tag = "health",
-    params(("name" = String, Path, description = "`web`, `web:1` or `web/1`")),
+    params(("name" = String, Path, description = "`web`, `web:1` or `web/1`, or `web@8002` for the run with that port")),
     responses((status = 200, body = Health), (status = 404, body = ApiFault),
         (status = 503, body = Health)))]
 pub(crate) async fn one(

@@ -10,9 +10,11 @@
 //! Invariants: an event is broadcast after it is in the journal, in the order of its number; all
 //! queues are bounded, and a full one is an answer (`Busy`) or a count, never a wait.
 
+pub(crate) mod fates;
 mod ingest;
 mod questions;
 
+use self::fates::Fates;
 use crate::link::Pushed;
 use control::{EventRecord, Severity};
 use std::collections::BTreeMap;
@@ -73,6 +75,7 @@ pub(crate) struct Tally {
     lagged: AtomicU64,
     busy: AtomicU64,
     waiting: AtomicU64,
+    fates: Fates,
     trouble: Mutex<Option<String>>,
 }
 
@@ -80,6 +83,11 @@ impl Tally {
     /// Events taken in since the console started, by severity.
     pub(crate) fn events(&self, severity: Severity) -> u64 {
         self.by_severity[severity as usize].load(Ordering::Relaxed)
+    }
+
+    /// What became of sick runs.
+    pub(crate) fn fates(&self) -> &Fates {
+        &self.fates
     }
 
     /// The newest event's number.
@@ -118,6 +126,7 @@ impl Tally {
 
     fn count(&self, event: &EventRecord) {
         self.by_severity[event.severity as usize].fetch_add(1, Ordering::Relaxed);
+        self.fates.count(event);
         self.last_seq.store(event.seq, Ordering::Relaxed);
     }
 }

@@ -19,6 +19,7 @@ fn every_action_reaches_the_root_in_the_callers_name() {
         ("restart", ServiceAction::Restart),
         ("reload", ServiceAction::Reload),
         ("reset", ServiceAction::Reset),
+        ("replace", ServiceAction::Replace),
     ] {
         let answer = house.ask("POST", &format!("/api/v1/services/db:1/{action}"), &[], "");
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -26,6 +27,9 @@ fn every_action_reaches_the_root_in_the_callers_name() {
         let request = Request::Service { action: expect, targets: vec!["db:1".into()] };
         house.root.seen.wait_for(|seen| asked(seen) == Some(&request));
     }
+    assert_eq!(house.ask("POST", "/api/v1/services/db:1/cured", &[], "").status, 200);
+    let cured = Request::Cured { targets: vec!["db:1".into()] };
+    house.root.seen.wait_for(|seen| asked(seen) == Some(&cured));
     assert_eq!(house.ask("POST", "/api/v1/reload", &[], "").status, 200);
     house.root.seen.wait_for(|seen| asked(seen) == Some(&Request::Reload));
 }

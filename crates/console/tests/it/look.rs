@@ -146,6 +146,42 @@ fn metrics_obey_the_format_and_have_the_promised_names() {
     }
 }
 
+#[test]
+fn h12_metrics_tell_of_verdicts_and_of_what_would_have_been_done() {
+    let house = closed();
+    let taken_us = sys::clock::wall().as_micros();
+    *house.root.snapshot.lock().unwrap() = crate::rich::snapshot(taken_us, 24, 24);
+    for kind in ["service.replaced", "service.replaced", "service.would_replace", "service.ready"] {
+        house.root.event("erp-api", kind, Severity::Warning);
+    }
+    let mut stream = house.stream("/api/v1/events/stream?after=0", &[]);
+    while stream.next().unwrap().id != "4" {}
+    let text = house.get("/metrics").body;
+    check_exposition(&text);
+    let zope = "service=\"zope\",instance=\"zope:1\"";
+    let erp = "service=\"erp-api\",instance=\"erp-api\"";
+    for line in [
+        "holdfast_health_state{service=\"search\",instance=\"search\",state=\"sick\"} 1".to_owned(),
+        "holdfast_health_state{service=\"search\",instance=\"search\",state=\"up\"} 0".to_owned(),
+        format!("holdfast_tolerance_mode{{{erp},mode=\"observe\"}} 1"),
+        format!("holdfast_detector_sick{{{erp},detector=\"backlog\"}} 1"),
+        format!("holdfast_detector_cannot_tell{{{zope},detector=\"backlog\"}} 1"),
+        format!("holdfast_exhaustion_predicted_seconds{{{zope},detector=\"memory\"}} 2580"),
+        format!(
+            "holdfast_detector_measured{{{zope},detector=\"memory\",measure=\"used_bytes\"}} 482344960"
+        ),
+        format!("holdfast_dependency_up{{{zope},dependency=\"media\"}} 0"),
+        format!("holdfast_replacements_total{{{erp},outcome=\"replaced\"}} 2"),
+        format!("holdfast_would_replace_total{{{erp}}} 1"),
+        format!("holdfast_workaround_would_replace{{{erp}}} 3"),
+        "holdfast_workaround_saves{service=\"zope\",instance=\"zope:0\"} 14".to_owned(),
+        "holdfast_replacing{service=\"zope\",instance=\"zope:0\"} 1".to_owned(),
+        "holdfast_quarantined_runs{service=\"zope\",instance=\"zope:0\"} 1".to_owned(),
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
+    }
+}
+
 /// The text format, strictly: a family's HELP and TYPE come once and first, counters end in
 /// `_total`, no sample comes twice, each value is a number.
 fn check_exposition(text: &str) {
@@ -182,7 +218,7 @@ fn the_description_is_the_one_that_was_agreed() {
     let answer = house.get("/api/v1/openapi.json");
     assert_eq!(answer.body, console::openapi());
     let paths = answer.json()["paths"].as_object().unwrap().clone();
-    assert_eq!(paths.len(), 20);
+    assert_eq!(paths.len(), 21);
     insta::with_settings!({ snapshot_path => "../golden", prepend_module_to_snapshot => false }, {
         insta::assert_snapshot!("openapi", answer.body);
     });

@@ -168,6 +168,13 @@ fn h12_an_operator_sets_the_mode_by_a_click_and_enforcing_asks_first() {
             Request::Mode { targets: vec!["erp-api".into()], mode: mode.map(str::to_owned) };
         move |seen: &Request| matches!(seen, Request::OnBehalf { request, .. } if **request == wanted)
     };
+    page.browser.evaluate(&click(".health-strip", "Mended …"));
+    page.shows("Is the fault of erp-api mended?");
+    page.browser.evaluate(&click("dialog", "It is mended"));
+    page.house.root.seen.wait_for(|seen| {
+        let cured = Request::Cured { targets: vec!["erp-api".into()] };
+        matches!(seen, Request::OnBehalf { request, .. } if **request == cured)
+    });
     page.browser.evaluate(&click(".segments", "Off"));
     page.house.root.seen.wait_for(asked(Some("off")));
     page.browser.evaluate(&click(".segments", "Enforce"));

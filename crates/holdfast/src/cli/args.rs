@@ -100,7 +100,7 @@ pub(crate) enum Command {
     /// Watch the services live
     #[command(after_help = TOP_EXAMPLE)]
     Top,
-    /// Start, stop, restart, reload, signal or reset services
+    /// Start, stop, restart, replace, reload, signal or reset services
     #[command(after_help = SERVICE_EXAMPLE, subcommand_required = true)]
     #[command(arg_required_else_help = true)]
     Service {
@@ -304,6 +304,9 @@ pub(crate) enum ServiceCommand {
     /// Stop and start services; what requires them is left alone
     #[command(after_help = "Example:\n  holdfast service restart web --timeout 2m")]
     Restart(TargetArgs),
+    /// Replace services without a failed request, as `tolerance` says: drain, start a successor, stop
+    #[command(after_help = "Example:\n  holdfast service replace web")]
+    Replace(TargetArgs),
     /// Ask services to read their configuration again
     #[command(after_help = "Example:\n  holdfast service reload web")]
     Reload(TargetArgs),
@@ -313,6 +316,13 @@ pub(crate) enum ServiceCommand {
         /// Name or number: `HUP`, `SIGUSR1`, `15`
         #[arg(value_parser = signal)]
         signal: i32,
+        /// Services or instances
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Say that the fault was mended: the workaround ends, and its saves are counted anew
+    #[command(after_help = "Example:\n  holdfast service cured web")]
+    Cured {
         /// Services or instances
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,

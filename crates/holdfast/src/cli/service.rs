@@ -60,6 +60,14 @@ pub(crate) fn run(
     command: ServiceCommand,
 ) -> Result<Code, Failure> {
     let (action, targets, wait) = match command {
+        ServiceCommand::Cured { names } => {
+            let mut client = Client::connect(socket)?;
+            return match client.ask(Request::Cured { targets: names })? {
+                Reply::Done { message, instances } => accepted(output, &message, &instances),
+                other => Err(unexpected(&other)),
+            };
+        }
+        ServiceCommand::Replace(args) => with_wait(ServiceAction::Replace, args),
         ServiceCommand::Start(args) => with_wait(ServiceAction::Start, args),
         ServiceCommand::Stop(args) => with_wait(ServiceAction::Stop, args),
         ServiceCommand::Restart(args) => with_wait(ServiceAction::Restart, args),
@@ -196,7 +204,9 @@ fn outcome(action: ServiceAction, run_before: Option<u64>, view: &InstanceView) 
         (ServiceAction::Stop, "stopped" | "finished" | "failed" | "gone") => Outcome::Done,
         (ServiceAction::Stop, _) => Outcome::Pending,
         (_, "gone" | "failed") => Outcome::Failed,
-        (ServiceAction::Restart, "running" | "finished") if view.run == run_before => {
+        (ServiceAction::Restart | ServiceAction::Replace, "running" | "finished")
+            if view.run == run_before =>
+        {
             Outcome::Pending
         }
         (_, "running") if view.uptime_ms.is_some_and(|ms| ms < STEADY_MS) => Outcome::Pending,
@@ -276,6 +286,8 @@ mod tests {
     #[test]
     fn a_restart_is_done_only_with_another_run() {
         let of = |view: &InstanceView| outcome(ServiceAction::Restart, Some(7), view);
+        let replaced = |run| outcome(ServiceAction::Replace, Some(7), &view("running", "up", run));
+        assert_eq!((replaced(7), replaced(8)), (Outcome::Pending, Outcome::Done));
         assert_eq!(of(&view("running", "up", 7)), Outcome::Pending);
         assert_eq!(of(&view("stopping", "up", 7)), Outcome::Pending);
         assert_eq!(of(&view("running", "up", 8)), Outcome::Done);
