@@ -56,14 +56,17 @@ impl Supervisor {
         }
         let until = now + policy.warm_up_timeout;
         run.warm_up = Some(WarmUp { number: 0, until, again: None });
-        self.ask_warm_up(at, out);
+        self.ask_warm_up(now, at, out);
     }
 
-    fn ask_warm_up(&mut self, at: &At, out: &mut Vec<Output>) {
+    fn ask_warm_up(&mut self, now: Now, at: &At, out: &mut Vec<Output>) {
         let Some(run) = self.run_mut(at) else { return };
         let (spec, slot) = (Arc::clone(&run.spec), run.slot);
         let Some(warm_up) = &mut run.warm_up else { return };
-        let Some(probe) = spec.tolerance.replace.warm_up.get(warm_up.number) else { return };
+        let Some(probe) = spec.tolerance.replace.warm_up.get(warm_up.number) else {
+            // A reload has taken the question away.
+            return self.admit(now, at, None, out);
+        };
         warm_up.again = None;
         let probe = render_probe(&spec, probe, &at.id, slot);
         let timeout = WARM_UP_QUESTION.min(spec.tolerance.replace.warm_up_timeout);
@@ -87,7 +90,7 @@ impl Supervisor {
         }
         warm_up.number += 1;
         if warm_up.number < questions {
-            return self.ask_warm_up(at, out);
+            return self.ask_warm_up(now, at, out);
         }
         self.admit(now, at, None, out);
     }
@@ -99,7 +102,7 @@ impl Supervisor {
             let why = "it is not warm yet, and its time for that is over";
             self.admit(now, at, Some(why), out);
         } else if warm_up.again.is_some_and(|again| again <= now) {
-            self.ask_warm_up(at, out);
+            self.ask_warm_up(now, at, out);
         }
     }
 

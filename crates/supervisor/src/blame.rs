@@ -68,7 +68,7 @@ impl Supervisor {
         for instance in self.instances.values() {
             for name in instance.spec.depends.keys().filter(|name| asks(instance, name)) {
                 let known = instance.care.dependencies.get(name).map(|(state, _)| *state);
-                if known != Some(state) && Mode::Off < instance.mode() {
+                if known != Some(state) && instance.care.watched.is_some() {
                     told.push((instance.id.clone(), name.clone()));
                 }
             }

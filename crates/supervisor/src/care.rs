@@ -287,6 +287,12 @@ impl Supervisor {
         self.health_changed(id, out);
         self.sync_watch(id, out);
         self.say_would(id, out);
+        self.decide_replacement(now, id, out);
+        self.health_changed(id, out);
+        self.sync_watch(id, out);
+    }
+
+    fn decide_replacement(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
         let Some(instance) = self.instances.get(id) else { return };
         if instance.care.replacement.is_some() {
             return self.continue_replacement(now, id, out);
@@ -442,6 +448,10 @@ impl Supervisor {
             return;
         }
         let before = std::mem::replace(&mut instance.care.watched, wanted);
+        if wanted.map(|(run, _)| run) != before.map(|(run, _)| run) {
+            // What nobody asks for any more would stay as it was last heard.
+            instance.care.dependencies.clear();
+        }
         let depends = instance.spec.depends.clone();
         let instance = id.clone();
         if let Some((run, _)) = before.filter(|(old, _)| wanted.is_none_or(|(new, _)| new != *old))

@@ -1,9 +1,10 @@
 //! A core on the bench: inputs as words, outputs as lines of text that can be compared.
 
-use crate::specs::{config, id};
+use crate::specs::{config, id, verdict};
 use base::{Answer, Now, RunId};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use supervisor::watch::{DependencyState, Verdict, VerdictState};
 use supervisor::{
     Action, Adopted, Exit, Input, InstanceSnapshot, NotifyMessage, Output, Phase, Pid, RunRecord,
     RunRole, ServiceSpec, ShutdownMode, Supervisor, Wish,
@@ -143,6 +144,62 @@ impl Bench {
     pub(crate) fn probed(&mut self, name: &str, answer: Answer) -> Vec<String> {
         let run = self.run(name);
         self.give(Input::Probed { instance: id(name), run, answer })
+    }
+
+    /// A detector of the present run says something.
+    pub(crate) fn detects(&mut self, name: &str, verdict: Verdict) -> Vec<String> {
+        let run = self.seen(name).run.unwrap_or(RunId(0));
+        self.give(Input::Verdict { instance: id(name), run, verdict })
+    }
+
+    /// It is sick: see [`verdict`].
+    pub(crate) fn sick(&mut self, name: &str, detector: &str) -> Vec<String> {
+        let verdict = verdict(detector, VerdictState::Sick, self.now);
+        self.detects(name, verdict)
+    }
+
+    /// It is well again.
+    pub(crate) fn well(&mut self, name: &str, detector: &str) -> Vec<String> {
+        let verdict = verdict(detector, VerdictState::Well, self.now);
+        self.detects(name, verdict)
+    }
+
+    /// Evidence of a run is there.
+    pub(crate) fn gathered(&mut self, name: &str, run: RunId, bundle: &str) -> Vec<String> {
+        let result = Ok(bundle.to_owned());
+        self.give(Input::Gathered { instance: id(name), run, result })
+    }
+
+    /// So many connections of a run are open.
+    pub(crate) fn open(&mut self, name: &str, run: RunId, open: u32) -> Vec<String> {
+        self.give(Input::Connections { instance: id(name), run, open: Some(open) })
+    }
+
+    /// A run that need not be the present one exits, and leaves nothing.
+    pub(crate) fn run_ends(&mut self, name: &str, run: RunId, pid: u32) -> Vec<String> {
+        let (instance, exit) = (id(name), Exit::Signal(15));
+        let mut lines = self.give(Input::Exited { instance, run, pid: Pid(pid), exit });
+        lines.extend(self.run_is_gone(name, run));
+        lines
+    }
+
+    /// Nothing of a run is alive.
+    pub(crate) fn run_is_gone(&mut self, name: &str, run: RunId) -> Vec<String> {
+        let (alive, unkillable) = (Vec::new(), Vec::new());
+        self.give(Input::Tree { instance: id(name), run, alive, unkillable })
+    }
+
+    pub(crate) fn depends(&mut self, name: &str, on: &str, state: DependencyState) -> Vec<String> {
+        let message = format!("so says {on}");
+        self.give(Input::Depends { instance: id(name), name: on.to_owned(), state, message })
+    }
+
+    pub(crate) fn pressure(&mut self, reason: Option<&str>) -> Vec<String> {
+        self.give(Input::Pressure(reason.map(str::to_owned)))
+    }
+
+    pub(crate) fn health(&self, name: &str) -> &'static str {
+        self.seen(name).health.as_str()
     }
 
     pub(crate) fn command_ended(&mut self, name: &str, result: Result<(), &str>) -> Vec<String> {

@@ -19,6 +19,8 @@ pub(crate) struct Checks {
     /// configured: one that serves, one about to be frozen or killed, and those that are kept.
     beside: BTreeMap<base::ServiceName, usize>,
     asked: BTreeSet<Key>,
+    /// What has happened at all.
+    pub(crate) kinds: BTreeSet<EventKind>,
     completed: u32,
 }
 
@@ -84,6 +86,7 @@ impl Checks {
             }
             Output::Event(event) => {
                 assert!(!event.message.ends_with('.'), "{}", event.message);
+                self.kinds.insert(event.kind);
                 if event.kind == EventKind::RestartScheduled {
                     self.restarted(now, &event.instance);
                 }

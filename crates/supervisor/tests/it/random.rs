@@ -1,6 +1,6 @@
 //! Properties in random worlds: people ask at random, processes do as they like, the daemon dies.
 
-use crate::specs::{But, SECOND, command, config, service};
+use crate::specs::{But, SECOND, command, config, service, verdict};
 use crate::world::World;
 use base::InstanceId;
 use proptest::prelude::*;
@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use supervisor::watch::{DependencyState, Verdict, VerdictState};
 use supervisor::{
-    Action, Dependency, DependencyTarget, Detector, Input, InstanceSnapshot, LeakResource, Mode,
-    NotifyMessage, Phase, Probe, QuarantinePolicy, Readiness, Remedy, RestartWhen, Rule,
-    ServiceSpec, ShutdownMode, StopAction, Successor, Tolerance, Wish,
+    Action, Dependency, DependencyTarget, Detector, EventKind, Input, InstanceSnapshot,
+    LeakResource, Mode, NotifyMessage, Phase, Probe, QuarantinePolicy, Readiness, Remedy,
+    RestartWhen, Rule, ServiceSpec, ShutdownMode, StopAction, Successor, Tolerance, Wish,
 };
 
 /// The longest that a shutdown may take here: some services in a row, each with its whole ladder,
@@ -195,28 +195,6 @@ fn the_world_changes(world: &mut World) {
     world.tell(Input::Depends { instance, name, state, message });
 }
 
-/// What a detector says.
-pub(crate) fn verdict(detector: &str, state: VerdictState, since: base::Now) -> Verdict {
-    let kind = match detector {
-        "leak" => "memory",
-        "hang" => "deadlock",
-        _ => "age",
-    };
-    Verdict {
-        detector: detector.to_owned(),
-        kind,
-        state,
-        message: format!("its {detector} says so"),
-        measured: vec![("number", 1.5)],
-        since,
-        exhausted_in: None,
-        planned: detector == "age",
-        cannot_run: false,
-        relieves: detector == "leak",
-        mode: Mode::Enforce,
-    }
-}
-
 /// Some process says of itself what comes to its mind.
 fn a_service_talks(world: &mut World) {
     let nth = world.rng.below(world.trees.len().max(1) as u64) as usize;
@@ -333,5 +311,36 @@ proptest! {
             world.checks.trace
         };
         prop_assert_eq!(trace(), trace());
+    }
+}
+
+#[test]
+fn the_random_worlds_take_every_path_of_a_replacement() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..400 {
+        let mut world = World::new(seed);
+        live(&mut world, 100);
+        seen.extend(world.checks.kinds.iter().copied());
+    }
+    for kind in [
+        EventKind::Sick,
+        EventKind::Well,
+        EventKind::WouldReplace,
+        EventKind::Suppressed,
+        EventKind::Replacing,
+        EventKind::Evidence,
+        EventKind::Remedy,
+        EventKind::Draining,
+        EventKind::Admitted,
+        EventKind::Replaced,
+        EventKind::ReplacementFailed,
+        EventKind::Quarantined,
+        EventKind::QuarantineEnded,
+        EventKind::ModeChanged,
+        EventKind::DependencyDown,
+        EventKind::DependencyUp,
+        EventKind::BudgetSpent,
+    ] {
+        assert!(seen.contains(&kind), "{kind:?} never happened");
     }
 }

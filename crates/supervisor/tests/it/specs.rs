@@ -4,9 +4,11 @@ use base::{Backoff, ByteSize, InstanceId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use supervisor::watch::{Verdict, VerdictState};
 use supervisor::{
-    CgroupLimits, Kind, LogPolicy, Probe, ProcessSpec, Readiness, RestartPolicy, RestartWhen,
-    ServiceSpec, StopAction, StopStep,
+    CgroupLimits, Dependency, DependencyTarget, Detector, Kind, LeakResource, LogPolicy, Mode,
+    Probe, ProcessSpec, Readiness, RestartPolicy, RestartWhen, Rule, ServiceSpec, StopAction,
+    StopStep, Successor,
 };
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -126,6 +128,40 @@ pub(crate) trait But: Sized {
     fn watchdog(self, period: Duration) -> Self {
         self.but(|spec| spec.watchdog = Some(period))
     }
+    /// With the detectors of [`verdict`], and no evidence unless a test asks for it.
+    fn tolerates(self, mode: Mode) -> Self {
+        self.but(|spec| {
+            spec.tolerance.mode = mode;
+            spec.tolerance.evidence.budget = Duration::ZERO;
+            spec.tolerance.replace.drain = Duration::ZERO;
+            let limit = Some(100);
+            let resource = LeakResource::Memory;
+            let leak = Rule::Leak { resource, limit, share_percent: None, trend: None };
+            let age = Rule::Age { every: SECOND * 3600, jitter_percent: 0 };
+            let hang = Rule::Deadlock { lasting: SECOND };
+            for (name, rule) in [("leak", leak), ("hang", hang), ("age", age)] {
+                let detector = Detector { mode: Mode::Enforce, rule };
+                spec.tolerance.detectors.insert(name.into(), detector);
+            }
+        })
+    }
+    fn beside(self) -> Self {
+        self.but(|spec| spec.tolerance.replace.successor = Successor::Beside)
+    }
+    fn drains(self, settle: u64, drain: u64) -> Self {
+        self.but(|spec| {
+            spec.tolerance.replace.settle = Duration::from_secs(settle);
+            spec.tolerance.replace.drain = Duration::from_secs(drain);
+        })
+    }
+    fn keeps_evidence(self) -> Self {
+        self.but(|spec| spec.tolerance.evidence.budget = 3 * SECOND)
+    }
+    fn depends_on(self, name: &str, target: DependencyTarget) -> Self {
+        self.but(|spec| {
+            spec.depends.insert(name.into(), Dependency { target, slow: None });
+        })
+    }
     fn runs(self, program: &str) -> Self {
         self.but(|spec| spec.process.argv = vec![program.to_owned()])
     }
@@ -157,4 +193,26 @@ pub(crate) fn config(
     specs: impl IntoIterator<Item = ServiceSpec>,
 ) -> BTreeMap<base::ServiceName, Arc<ServiceSpec>> {
     specs.into_iter().map(|spec| (spec.name.clone(), Arc::new(spec))).collect()
+}
+
+/// What a detector says: `leak` is about memory, `hang` a deadlock, `age` is planned.
+pub(crate) fn verdict(detector: &str, state: VerdictState, since: base::Now) -> Verdict {
+    let kind = match detector {
+        "leak" => "memory",
+        "hang" => "deadlock",
+        _ => "age",
+    };
+    Verdict {
+        detector: detector.to_owned(),
+        kind,
+        state,
+        message: format!("its {detector} says so"),
+        measured: vec![("number", 1.5)],
+        since,
+        exhausted_in: None,
+        planned: detector == "age",
+        cannot_run: false,
+        relieves: detector == "leak",
+        mode: Mode::Enforce,
+    }
 }
