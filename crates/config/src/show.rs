@@ -205,23 +205,23 @@ fn rlimits(process: &ProcessSpec) -> Table {
 }
 
 fn socket(socket: &SocketSpec) -> Table {
-    let (tcp, udp, unix, mode) = match &socket.address {
-        SocketAddress::Tcp(address) => (Some(address.to_string()), None, None, None),
-        SocketAddress::Udp(address) => (None, Some(address.to_string()), None, None),
-        SocketAddress::Unix { path: at, mode } => {
-            (None, None, Some(path(at)), Some(format!("{mode:03o}")))
-        }
+    let mut shown = match &socket.address {
+        SocketAddress::Tcp(address) => some([("tcp", Some(address.to_string().into()))]),
+        SocketAddress::Udp(address) => some([("udp", Some(address.to_string().into()))]),
+        SocketAddress::Unix { path: at, mode, owner, group } => some([
+            ("unix", Some(path(at).into())),
+            ("mode", Some(format!("{mode:03o}").into())),
+            ("owner", owner.as_deref().map(Value::from)),
+            ("group", group.as_deref().map(Value::from)),
+        ]),
     };
-    let backlog = udp.is_none().then(|| Value::from(i64::from(socket.backlog)));
-    some([
+    let has_queue = !matches!(socket.address, SocketAddress::Udp(_));
+    shown.extend(some([
         ("name", Some(socket.name.as_str().into())),
-        ("tcp", tcp.map(Value::from)),
-        ("udp", udp.map(Value::from)),
-        ("unix", unix.map(Value::from)),
-        ("mode", mode.map(Value::from)),
         ("shared", Some(socket.shared.into())),
-        ("backlog", backlog),
-    ])
+        ("backlog", has_queue.then(|| i64::from(socket.backlog).into())),
+    ]));
+    shown
 }
 
 fn readiness(ready: &Readiness) -> Value {

@@ -238,6 +238,10 @@ pub enum SocketAddress {
         path: PathBuf,
         /// Octal permission bits.
         mode: u32,
+        /// User name or number that the file belongs to; `None` = holdfast's own.
+        owner: Option<String>,
+        /// Group name or number; `None` = the owner's own group.
+        group: Option<String>,
     },
 }
 

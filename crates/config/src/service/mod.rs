@@ -25,6 +25,7 @@ mod tolerance;
 mod tolerance_rules;
 
 pub(crate) use limits::{RESOURCES, Unit};
+pub(crate) use listener::EVENTS;
 pub(crate) use process::{Binding, is_account};
 pub(crate) use stop::ladder_time;
 

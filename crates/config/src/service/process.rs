@@ -194,7 +194,8 @@ pub(crate) fn is_account(text: &str) -> bool {
     first && text.chars().all(rest) && text.len() <= ACCOUNT_BYTES_MAX
 }
 
-fn account(node: Node<'_>, faults: &mut Faults<'_>) -> Option<String> {
+/// A user or group, by name or number.
+pub(crate) fn account(node: Node<'_>, faults: &mut Faults<'_>) -> Option<String> {
     if let Some(number) = node.value.as_integer().and_then(crate::value::number) {
         let example = format!("`\"{number}\"`, in quotes");
         wrong_type(node, "a name or a number as a text", &example, faults);

@@ -2,6 +2,7 @@
 //!
 //! Source: sd_listen_fds(3), unix(7).
 
+use super::process::account;
 use crate::daemon::SOCKET_PATH_BYTES_MAX;
 use crate::diagnostic::{Fault, Faults, quoted};
 use crate::source::Spot;
@@ -71,25 +72,31 @@ fn read_one(node: Node<'_>, faults: &mut Faults<'_>) -> Option<(SocketSpec, Spot
     let udp = socket.read_option("udp", faults, address);
     let unix = socket.read_option("unix", faults, unix_path);
     let mode = socket.read("mode", 0o666, faults, octal);
+    let owner = socket.read_option("owner", faults, account);
+    let group = socket.read_option("group", faults, account);
     let shared = socket.read("shared", false, faults, boolean);
     let backlog = socket.read("backlog", BACKLOG_DEFAULT, faults, |node, faults| {
         integer(node, 1..=BACKLOG_MAX, faults)
     });
     let name = socket.read_option("name", faults, name);
     socket.finish(faults);
-    for (key, of, fits) in
-        [("mode", "Unix", unix.is_some()), ("backlog", "TCP or Unix", udp.is_none())]
-    {
+    for (key, of, fits) in [
+        ("mode", "Unix", unix.is_some()),
+        ("owner", "Unix", unix.is_some()),
+        ("group", "Unix", unix.is_some()),
+        ("backlog", "TCP or Unix", udp.is_none()),
+    ] {
         if socket.has_own(key) && !fits && socket.sound(&["tcp", "udp", "unix"]) {
             faults.push(
-                Fault::error("socket-key", format!("only a {of} socket has a `{key}`"))
+                Fault::error("socket-key", format!("only a {of} socket has `{key}`"))
                     .at(socket.key_spot(key), "has no meaning here")
                     .help("remove it"),
             );
         }
     }
-    let found = one_address(&socket, tcp, udp, unix.map(|path| (path, mode)), faults);
-    let whole = ["mode", "shared", "backlog", "name", "tcp", "udp", "unix"];
+    let unix = unix.map(|path| SocketAddress::Unix { path, mode, owner, group });
+    let found = one_address(&socket, tcp, udp, unix, faults);
+    let whole = ["mode", "owner", "group", "shared", "backlog", "name", "tcp", "udp", "unix"];
     let (address, key) = found.filter(|_| socket.sound(&whole))?;
     let name = name.unwrap_or_else(|| key.to_owned());
     Some((SocketSpec { name, address, shared, backlog }, socket.value_spot(key)))
@@ -99,7 +106,7 @@ fn one_address(
     socket: &Table<'_>,
     tcp: Option<SocketAddr>,
     udp: Option<SocketAddr>,
-    unix: Option<(PathBuf, u32)>,
+    unix: Option<SocketAddress>,
     faults: &mut Faults<'_>,
 ) -> Option<(SocketAddress, &'static str)> {
     let given = ["tcp", "udp", "unix"].into_iter().filter(|key| socket.has_own(key));
@@ -123,7 +130,7 @@ fn one_address(
     match (tcp, udp, unix) {
         (Some(address), _, _) => Some((SocketAddress::Tcp(address), "tcp")),
         (_, Some(address), _) => Some((SocketAddress::Udp(address), "udp")),
-        (_, _, Some((path, mode))) => Some((SocketAddress::Unix { path, mode }, "unix")),
+        (_, _, Some(address)) => Some((address, "unix")),
         (None, None, None) => None,
     }
 }

@@ -3,6 +3,7 @@
 
 use base::InstanceId;
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use supervisor::{ProcessSpec, SocketAddress, SocketSpec};
@@ -38,6 +39,7 @@ impl SocketStore {
                 Some(fd) => fd,
                 None => {
                     let fd = Arc::new(sys::socket::listen(&to_sys(&wanted), socket.backlog)?);
+                    give_away(&wanted)?;
                     let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
                     open.insert(key, (wanted, Arc::clone(&fd)));
                     fd
@@ -123,8 +125,23 @@ fn to_sys(address: &SocketAddress) -> Address {
     match address {
         SocketAddress::Tcp(at) => Address::Tcp(*at),
         SocketAddress::Udp(at) => Address::Udp(*at),
-        SocketAddress::Unix { path, mode } => Address::Unix { path: path.clone(), mode: *mode },
+        SocketAddress::Unix { path, mode, .. } => Address::Unix { path: path.clone(), mode: *mode },
     }
+}
+
+/// Gives the file of a socket to its owner.
+fn give_away(address: &SocketAddress) -> Result<(), ListenError> {
+    let SocketAddress::Unix { path, owner, group, .. } = address else { return Ok(()) };
+    if owner.is_none() && group.is_none() {
+        return Ok(());
+    }
+    let failed = |source| ListenError::Io { address: path.display().to_string(), source };
+    let account = owner.as_deref().map(sys::users::account).transpose();
+    let account = account.map_err(|error| failed(io::Error::other(error)))?;
+    let group = group.as_deref().map(sys::users::group_id).transpose();
+    let group = group.map_err(|error| failed(io::Error::other(error)))?;
+    let (uid, gid) = (account.as_ref().map(|a| a.uid), account.as_ref().map(|a| a.gid));
+    std::os::unix::fs::lchown(path, uid, group.or(gid)).map_err(failed)
 }
 
 /// The sockets of a live service that an earlier daemon passed to it: copied out of the service
