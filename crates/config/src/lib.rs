@@ -32,6 +32,7 @@ mod diagnostic;
 mod render;
 
 mod difference;
+mod import;
 mod modes;
 mod show;
 
@@ -39,6 +40,7 @@ pub use assemble::SERVICES_MAX;
 pub use daemon::Context;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Label, Severity};
 pub use difference::{Difference, ServiceChange, difference};
+pub use import::{ImportWorld, Imported, Note, NoteKind, import_supervisord, load_supervisord};
 pub use load::{Loaded, default_path, defaults, load, parse};
 pub use modes::{Modes, ModesError, parse_modes};
 pub use read::{FILE_BYTES_MAX, FILES_MAX, TOTAL_BYTES_MAX};

@@ -76,7 +76,8 @@ pub(crate) fn signal_of(written: &str, spot: Spot, faults: &mut Faults<'_>) -> O
     found
 }
 
-fn number_of(written: &str) -> Option<i32> {
+/// The number of a name, or of a number as a text.
+pub(crate) fn number_of(written: &str) -> Option<i32> {
     let name = written.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
     let by_name = NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);

@@ -6,5 +6,6 @@ mod bad;
 mod change;
 mod files;
 mod good;
+mod import;
 mod random;
 mod support;

@@ -119,6 +119,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: ConfigCommand,
     },
+    /// Turn the configuration of another supervisor into one of holdfast
+    #[command(after_help = super::import::EXAMPLE, subcommand_required = true)]
+    #[command(arg_required_else_help = true)]
+    Import {
+        /// Of which.
+        #[command(subcommand)]
+        from: super::import::ImportCommand,
+    },
     /// Make the daemon read its configuration again; only what changed is touched
     #[command(after_help = RELOAD_EXAMPLE)]
     Reload,

@@ -13,6 +13,7 @@ pub(crate) mod failure;
 mod generate;
 mod health;
 mod http;
+mod import;
 mod locate;
 mod logs;
 mod mode;
@@ -69,6 +70,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Code, Failure> {
         Command::Completions(args) => generate::completions(output, &args),
         Command::Man(args) => generate::man(output, &args),
         Command::Config { action } => configuration::run(output, &global, action),
+        Command::Import { from } => import::run(output, &from),
         Command::Doctor => doctor::run(output, &global),
     }
 }

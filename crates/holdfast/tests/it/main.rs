@@ -17,6 +17,7 @@ mod daemon;
 mod demo;
 mod full_disk;
 mod hostile;
+mod import;
 mod journal;
 mod lifecycle;
 mod limits;
