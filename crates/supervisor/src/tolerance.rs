@@ -130,16 +130,15 @@ pub enum Rule {
         /// All of this time. Default 1 min.
         lasting: Duration,
     },
-    /// Something grows (H3, H7). At least one of the three is set; for CLOSE_WAIT, of which no
-    /// machine has a fixed number, `limit` is.
+    /// Something grows (H3, H7). At least one of the three is set.
     Leak {
         /// What.
         resource: LeakResource,
         /// Sick at this much: bytes, or a number.
         limit: Option<u64>,
         /// Sick at this share, in hundredths, of what there is: for memory and swap the control
-        /// group's limit or the machine's, for descriptors `RLIMIT_NOFILE`, for threads the
-        /// group's or the machine's limit, for disk the file system.
+        /// group's limit or the machine's, for descriptors and CLOSE_WAIT `RLIMIT_NOFILE`, for
+        /// threads the group's or the machine's limit, for disk the file system.
         share_percent: Option<u32>,
         /// Sick when it will be exhausted soon.
         trend: Option<Trend>,
@@ -218,7 +217,7 @@ impl LeakResource {
 /// A prediction: growth that goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Trend {
-    /// The slope is taken over this time; less history says nothing. At least ten samples.
+    /// The slope is taken over this time; less history says nothing. At least sixteen samples.
     /// Default 30 min.
     pub window: Duration,
     /// Sick when exhaustion (of `limit`, of the share, or of what there is) is nearer than this.

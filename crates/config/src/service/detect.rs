@@ -342,34 +342,24 @@ fn read_leak(
             integer(node, 1..=COUNT_MAX, faults).map(u64::from)
         }
     });
-    // How many unclosed sockets there can be is not a thing that a machine has.
-    let has_share = resource != LeakResource::CloseWait;
-    let share_percent = has_share.then(|| {
-        table.read_option("share_percent", faults, |node, faults| integer(node, 1..=100, faults))
-    });
-    let share_percent = share_percent.flatten();
+    let share_percent =
+        table.read_option("share_percent", faults, |node, faults| integer(node, 1..=100, faults));
     let trend = table.read_option("trend", faults, read_trend);
     if !table.sound(&["limit", "share_percent", "trend"]) {
         return None;
     }
-    let enough = match resource {
-        LeakResource::CloseWait => limit.is_some(),
-        _ => limit.is_some() || share_percent.is_some() || trend.is_some(),
-    };
-    if !enough {
+    if limit.is_none() && share_percent.is_none() && trend.is_none() {
         let limit = match resource {
             LeakResource::Memory | LeakResource::Swap => "`limit = \"500MiB\"`",
             LeakResource::Disk(_) => "`limit = \"10GiB\"`",
             _ => "`limit = 1000`",
         };
-        let help = match resource {
-            LeakResource::CloseWait => format!("add {limit}"),
-            _ => format!("add {limit}, `share_percent = 80` or `trend = {{ ahead = \"20m\" }}`"),
-        };
         faults.push(
             Fault::error("leak-without-limit", format!("{} does not say when", table.title))
                 .at(table.spot, "how much is too much?")
-                .help(help),
+                .help(format!(
+                    "add {limit}, `share_percent = 80` or `trend = {{ ahead = \"20m\" }}`"
+                )),
         );
         return None;
     }

@@ -12,8 +12,8 @@ use base::format_duration;
 use std::time::Duration;
 use supervisor::{Kind, Mode, Readiness, Rule, ServiceSpec, Successor};
 
-/// Samples that a trend needs at least: fewer say nothing about a slope.
-const TREND_SAMPLES_MIN: u32 = 10;
+/// Samples that a trend needs at least: fewer say nothing about a slope (`LOOKS_MIN` of the watcher).
+const TREND_SAMPLES_MIN: u32 = 16;
 
 /// Checks all of them.
 pub(crate) fn check(

@@ -123,6 +123,28 @@ fn the_way_to_the_mail_server_is_protected_unless_it_is_on_this_machine() {
     }
 }
 
+/// One file is the same on every node; what differs is in a file of the node's own.
+#[test]
+fn h10_each_node_has_its_own_limits_beside_what_all_share() {
+    let shared = "[service.app]\ncommand = \"app\"\n[service.web]\ncommand = \"web\"\n";
+    let node = |mode: &str, limit: &str| {
+        let own = format!(
+            "[defaults]\ntolerance = \"{mode}\"\n[defaults.detect.memory]\nlimit = \"{limit}\"\n"
+        );
+        let texts = [("holdfast.toml", shared), ("conf.d/node.toml", own.as_str())];
+        let loaded = crate::support::parse_all(&texts);
+        let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+        let app = &config.services[&"app".parse().unwrap()].tolerance;
+        let limit = match &app.detectors["memory"].rule {
+            Rule::Leak { limit, .. } => *limit,
+            other => panic!("{other:?}"),
+        };
+        (app.mode, limit)
+    };
+    assert_eq!(node("enforce", "1GiB"), (Mode::Enforce, Some(1 << 30)));
+    assert_eq!(node("observe", "200MiB"), (Mode::Observe, Some(200 << 20)));
+}
+
 #[test]
 fn tolerance_of_the_defaults_holds_where_a_service_has_none() {
     let config = good(

@@ -100,7 +100,7 @@ fn detectors() -> impl Strategy<Value = Vec<String>> {
         select(vec!["memory", "swap", "disk"]),
         1_u64 << 20..1 << 50,
         1..=100_u32,
-        (36_000_000_u64..604_800_000, 10_000_u64..604_800_000),
+        (57_600_000_u64..604_800_000, 10_000_u64..604_800_000),
     );
     let one = prop_oneof![
         (100_u64..86_400_000, 1..=1000_u32).prop_map(|(ms, failures)| format!(
