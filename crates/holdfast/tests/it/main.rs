@@ -26,4 +26,5 @@ mod peers;
 mod reload;
 mod sockets;
 mod support;
+mod tolerance;
 mod watchdog;
