@@ -11,6 +11,7 @@
 mod adoption;
 mod api;
 mod bad_input;
+mod balancer;
 mod cli;
 mod console_page;
 mod daemon;
