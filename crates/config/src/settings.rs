@@ -30,6 +30,31 @@ pub struct Config {
     pub services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
 }
 
+impl Config {
+    /// supervisord's interface as it is served: as configured, and in any case by a Unix socket
+    /// that holdfast's own user may use where there are event listeners, which ask by it.
+    pub fn supervisord_face(&self) -> Option<SupervisordSettings> {
+        let has_listeners = self.services.values().any(|service| service.listener.is_some());
+        let mut face = match &self.supervisord {
+            Some(face) => face.clone(),
+            None if has_listeners => SupervisordSettings {
+                unix: None,
+                tcp: None,
+                login: None,
+                identifier: SUPERVISORD_IDENTIFIER.to_owned(),
+            },
+            None => return None,
+        };
+        if has_listeners && face.unix.is_none() {
+            face.unix = Some((self.daemon.run_dir.join("supervisor.sock"), 0o600));
+        }
+        Some(face)
+    }
+}
+
+/// What supervisord calls itself.
+pub(crate) const SUPERVISORD_IDENTIFIER: &str = "supervisor";
+
 /// `[daemon]`: the process itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DaemonSettings {

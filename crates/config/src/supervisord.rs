@@ -6,7 +6,7 @@
 use crate::api::sha256;
 use crate::daemon::SOCKET_PATH_BYTES_MAX;
 use crate::diagnostic::{Fault, Faults};
-use crate::settings::SupervisordSettings;
+use crate::settings::{SUPERVISORD_IDENTIFIER, SupervisordSettings};
 use crate::table::{Node, Table};
 use crate::value::{absolute_path, line, nonempty, octal, socket_addr};
 use std::net::SocketAddr;
@@ -23,10 +23,11 @@ pub(crate) fn read(table: &mut Table<'_>, faults: &mut Faults<'_>) -> Supervisor
     let tcp = table.read_option("tcp", faults, socket_addr);
     let user = table.read_option("user", faults, user_name);
     let password = table.read_option("password_sha256", faults, sha256);
-    let identifier = table.read("identifier", "supervisor".to_owned(), faults, |node, faults| {
-        nonempty(node, faults)?;
-        line(node, faults).map(str::to_owned)
-    });
+    let identifier =
+        table.read("identifier", SUPERVISORD_IDENTIFIER.to_owned(), faults, |node, faults| {
+            nonempty(node, faults)?;
+            line(node, faults).map(str::to_owned)
+        });
     table.finish(faults);
     check_addresses(table, faults);
     check_login(table, faults);

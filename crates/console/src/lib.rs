@@ -32,6 +32,7 @@ mod visitor;
 pub use access::{Names, SystemNames, role_of_anybody, role_of_peer};
 pub use api::openapi;
 pub use link::{LINK_DEADLINE, LINK_REQUESTS_MAX, LinkError, Pushed, RootLink};
+pub use patient::Patient;
 pub use tls::TlsError;
 
 use health::HealthBook;

@@ -15,15 +15,16 @@ use tokio::time::{Instant, Sleep};
 /// Longest wait for a peer's window to open.
 pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// See the module's head.
-pub(crate) struct Patient<S> {
+/// A stream whose writes must get on.
+pub struct Patient<S> {
     stream: S,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
-    pub(crate) fn new(stream: S) -> Self {
+    /// Watches the writes of `stream`.
+    pub fn new(stream: S) -> Self {
         Self { stream, waiting: None }
     }
 

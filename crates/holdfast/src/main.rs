@@ -9,6 +9,7 @@ mod logs;
 mod own_loop;
 mod paths;
 mod root;
+mod supervisord;
 
 use clap::Parser;
 use std::process::ExitCode;

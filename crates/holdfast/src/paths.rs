@@ -63,6 +63,16 @@ impl Paths {
         self.state.join("fifo")
     }
 
+    /// What an event listener's run reads events from.
+    pub(crate) fn listener_in(&self, instance: &InstanceId, run: RunId) -> PathBuf {
+        self.fifos().join(format!("{instance}.{run}.in"))
+    }
+
+    /// What an event listener's run answers into.
+    pub(crate) fn listener_out(&self, instance: &InstanceId, run: RunId) -> PathBuf {
+        self.fifos().join(format!("{instance}.{run}.events"))
+    }
+
     /// The services' output files.
     pub(crate) fn logs(&self) -> PathBuf {
         self.state.join("logs")

@@ -253,7 +253,11 @@ impl Supervisor {
             let why = failed.unwrap_or("it ended before it was in rotation");
             self.successor_failed(now, id, why, out);
         } else {
-            let message = format!("{} is gone", run.role.who(id));
+            let what = match run.role {
+                Role::Successor => "the successor",
+                Role::Present | Role::Leaving(_) | Role::Quarantined { .. } => "the old run",
+            };
+            let message = format!("{what} of {id} is gone");
             let kind = EventKind::Stopped;
             self.event_of(at, kind, Severity::Info, message, Vec::new(), out);
         }

@@ -121,8 +121,7 @@ impl ProcessInfo {
         let up_seconds = view.uptime_ms.map(|ms| i64::try_from(ms / 1000).unwrap_or(i64::MAX));
         let since = view.since_us.div_euclid(MICROS);
         let is_down = state.is_down() || state == ProcessState::Backoff;
-        // What has never run has no run.
-        let ran = view.run.is_some();
+        let ran = view.run.is_some() || view.last_exit.is_some();
         let start = match up_seconds {
             Some(seconds) => now.saturating_sub(seconds),
             None if ran => since,
@@ -256,7 +255,6 @@ mod tests {
     fn what_is_down_says_since_when_or_that_it_never_was_up() {
         assert_eq!(info(&view("stopped")).description, "Not started");
         let ended = InstanceView {
-            run: Some(4),
             since_us: 1_795_514_570_999_999,
             last_exit: Some("signal 9 (KILL)".into()),
             ..view("finished")

@@ -23,6 +23,8 @@ struct Told {
     run: Option<u64>,
     /// The latest run that has been replaced: whatever comes of it is history.
     replaced: Option<u64>,
+    /// A run on its way up beside the present one. Nothing is told of it before it takes over.
+    successor: Option<Successor>,
     pid: u32,
     /// Failed starts in a row.
     tries: u32,
@@ -30,9 +32,17 @@ struct Told {
     ended: Option<bool>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Successor {
+    run: u64,
+    /// Its main process, once it is ready.
+    ready: Option<u32>,
+}
+
 impl Told {
     fn new(state: ProcessState) -> Self {
-        Self { state, run: None, replaced: None, pid: 0, tries: 0, ended: None }
+        let (run, replaced, successor) = (None, None, None);
+        Self { state, run, replaced, successor, pid: 0, tries: 0, ended: None }
     }
 }
 
@@ -43,7 +53,7 @@ pub struct Translator {
 }
 
 impl Translator {
-    /// Takes the states that are there as told already.
+    /// Takes the states of those of which nothing was told yet as told already.
     pub fn begin<'a>(&mut self, instances: impl Iterator<Item = &'a InstanceView>) {
         for view in instances {
             let state = match ProcessState::of(&view.state) {
@@ -51,7 +61,7 @@ impl Translator {
                 state => state,
             };
             let known = Told { run: view.run, pid: view.pid.unwrap_or(0), ..Told::new(state) };
-            self.told.insert(view.name.clone(), known);
+            self.told.entry(view.name.clone()).or_insert(known);
         }
     }
 
@@ -66,6 +76,8 @@ impl Translator {
                 self.told.remove(&record.subject);
                 return group(record, Payload::GroupRemoved);
             }
+            // Our own duties have lives like a service's, and are none of supervisord's processes.
+            _ if record.subject.starts_with("duty/") => return Vec::new(),
             kind if !kind.starts_with("service.") => return Vec::new(),
             _ => {}
         }
@@ -76,7 +88,9 @@ impl Translator {
             return Vec::new();
         }
         let mut news = News { name: ProcessName::of(&record.subject), told, payloads: Vec::new() };
-        news.tell(record, run);
+        if !news.tell_of_two(record, run) {
+            news.tell(record, run);
+        }
         news.payloads
     }
 }
@@ -90,9 +104,7 @@ struct News<'a> {
 
 impl News<'_> {
     fn tell(&mut self, record: &EventRecord, run: Option<u64>) {
-        if let Some(pid) = number(record, "pid").and_then(|pid| u32::try_from(pid).ok())
-            && record.kind != "service.exited"
-        {
+        if let Some(pid) = pid_of(record) {
             self.told.pid = pid;
         }
         match record.kind.as_str() {
@@ -118,9 +130,67 @@ impl News<'_> {
         self.payloads.push(Payload::State { name: self.name.clone(), from, to });
     }
 
+    /// What concerns a successor beside the present run: to supervisord the two are one process,
+    /// which is restarted when the second takes over. False: it is told as anything else.
+    fn tell_of_two(&mut self, record: &EventRecord, run: Option<u64>) -> bool {
+        let kind = record.kind.as_str();
+        let Some(successor) = self.told.successor else {
+            let begins = kind == "service.starting" && self.told.state == ProcessState::Running;
+            if let Some(run) = run.filter(|run| begins && Some(*run) != self.told.run) {
+                self.told.successor = Some(Successor { run, ready: None });
+                return true;
+            }
+            return false;
+        };
+        if run == Some(successor.run) {
+            match kind {
+                "service.ready" => {
+                    let ready = Some(pid_of(record).unwrap_or(0));
+                    self.told.successor = Some(Successor { ready, ..successor });
+                }
+                "service.admitted" | "service.replaced" => self.take_over(successor),
+                "service.exited"
+                | "service.start_failed"
+                | "service.start_timeout"
+                | "service.stopping" => self.told.successor = None,
+                _ => {}
+            }
+            return true;
+        }
+        match kind {
+            "service.replacement_failed" => self.told.successor = None,
+            "service.stopping" | "service.quarantined" if successor.ready.is_some() => {
+                self.take_over(successor);
+                return true;
+            }
+            "service.exited" => {
+                // Nobody stands beside it any more.
+                self.tell(record, run);
+                self.told.successor = None;
+                self.starting(Some(successor.run));
+                if let Some(pid) = successor.ready {
+                    self.told.pid = pid;
+                    self.ready(Some(successor.run));
+                }
+                return true;
+            }
+            _ => {}
+        }
+        false
+    }
+
+    fn take_over(&mut self, successor: Successor) {
+        self.told.successor = None;
+        self.told.replaced = self.told.run;
+        self.stopped();
+        self.starting(Some(successor.run));
+        self.told.pid = successor.ready.unwrap_or(0);
+        self.ready(Some(successor.run));
+    }
+
     fn starting(&mut self, run: Option<u64>) {
         if matches!(self.told.state, ProcessState::Running | ProcessState::Stopping) {
-            // A successor begins beside the one that it replaces: to supervisord, one process.
+            // Its end was not recorded.
             self.told.replaced = self.told.run;
             self.stopped();
         }
@@ -152,10 +222,9 @@ impl News<'_> {
     }
 
     fn exited(&mut self, record: &EventRecord) {
-        let pid = number(record, "pid").and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+        let pid = self.told.pid;
         let asked = record.data.get("asked").and_then(serde_json::Value::as_bool).unwrap_or(false);
         let expected = record.severity == Severity::Info;
-        self.told.pid = pid;
         match self.told.state {
             ProcessState::Stopping => self.change(NewState::Stopped { pid }),
             _ if asked => self.stopped(),
@@ -230,6 +299,10 @@ fn group(record: &EventRecord, payload: fn(String) -> Payload) -> Vec<Payload> {
 fn remote(record: &EventRecord) -> Option<Payload> {
     let text = |name: &str| record.data.get(name).and_then(serde_json::Value::as_str);
     Some(Payload::Remote { kind: text("type")?.to_owned(), data: text("data")?.to_owned() })
+}
+
+fn pid_of(record: &EventRecord) -> Option<u32> {
+    number(record, "pid").and_then(|pid| u32::try_from(pid).ok())
 }
 
 fn number(record: &EventRecord, name: &str) -> Option<u64> {

@@ -47,6 +47,12 @@ pub fn open_for_reading(path: &Path) -> io::Result<OwnedFd> {
     open_fifo(path, OFlags::RDONLY | OFlags::NONBLOCK)
 }
 
+/// The end that is written to for a service to read: never blocks, and needs somebody who has the
+/// pipe open for reading.
+pub fn open_for_writing(path: &Path) -> io::Result<OwnedFd> {
+    open_fifo(path, OFlags::WRONLY | OFlags::NONBLOCK)
+}
+
 /// Asks for [`PIPE_BYTES`] of room, takes half as often as it must; gives what there is now.
 pub fn enlarge(fd: BorrowedFd<'_>) -> io::Result<usize> {
     let mut wanted = PIPE_BYTES;
@@ -105,5 +111,6 @@ mod tests {
         assert!(ensure(&path).unwrap_err().to_string().contains("no named pipe; remove it"));
         assert!(open_for_service(&path).is_err());
         assert!(open_for_reading(&path).is_err());
+        assert!(open_for_writing(&path).is_err());
     }
 }

@@ -8,7 +8,6 @@
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 
 /// Room for one entry of the user or group database. Groups with thousands of members need more
 /// than the usual page.
@@ -77,16 +76,11 @@ pub fn account(name_or_uid: &str) -> Result<Account, UserError> {
     }
 }
 
-/// The account that we run as, as it was when it was first asked for. One without an entry in the
-/// database gets home `/`.
+/// The account that we run as. One without an entry in the database gets home `/`.
 pub fn current() -> Account {
-    static CURRENT: OnceLock<Account> = OnceLock::new();
-    let look = || {
-        let (uid, gid) = (effective_uid(), rustix::process::getegid().as_raw());
-        let found = lookup_uid(uid, "our own user").ok().flatten();
-        Account { gid, ..found.unwrap_or_else(|| nameless(uid, gid)) }
-    };
-    CURRENT.get_or_init(look).clone()
+    let (uid, gid) = (effective_uid(), rustix::process::getegid().as_raw());
+    let found = lookup_uid(uid, "our own user").ok().flatten();
+    Account { gid, ..found.unwrap_or_else(|| nameless(uid, gid)) }
 }
 
 /// The number of a group given by name or number.

@@ -51,6 +51,22 @@ fn every_key_is_read_as_it_was_meant() {
 }
 
 #[test]
+fn a_listener_brings_the_interface_by_which_it_asks() {
+    let listener = "[service.a]\ncommand = \"a\"\nevent_listener = { events = [\"TICK_5\"] }\n";
+    assert_eq!(good("[service.a]\ncommand = \"a\"\n").supervisord_face(), None);
+    let face = good(listener).supervisord_face().unwrap();
+    let socket = Some(("/run/holdfast/supervisor.sock".into(), 0o600));
+    assert_eq!((face.unix.clone(), face.tcp, face.login.clone()), (socket, None, None));
+    // Over TCP with a login a listener could not ask: it has no password.
+    let tcp = format!("[supervisord]\ntcp = \"127.0.0.1:9001\"\nidentifier = \"x\"\n{listener}");
+    let both = good(&tcp).supervisord_face().unwrap();
+    assert_eq!((both.unix, both.identifier.as_str()), (face.unix, "x"));
+    let own = format!("[supervisord]\nunix = \"/run/s\"\n{listener}");
+    let own = good(&own).supervisord_face().unwrap();
+    assert_eq!(own.unix, Some(("/run/s".into(), 0o700)));
+}
+
+#[test]
 fn tolerance_is_read_as_it_was_meant() {
     let config = good(RICH);
     let web = &config.services[&"web".parse().unwrap()];

@@ -25,7 +25,7 @@ mod pipe;
 pub(crate) mod protocol;
 pub(crate) mod rotation;
 mod sink;
-mod stream;
+pub(crate) mod stream;
 mod waits;
 mod yielding;
 

@@ -48,7 +48,7 @@ impl StreamKey {
         let path = match (&policy.path, self.channel) {
             (None, _) => self.default_log(state_dir),
             (Some(path), Channel::Output) => path.clone(),
-            (Some(path), Channel::Error) => beside(path),
+            (Some(path), Channel::Error) => stderr_path(path),
         };
         SinkPolicy {
             // In one form, so that two that mean the same are equal byte by byte.
@@ -62,8 +62,8 @@ impl StreamKey {
     }
 }
 
-/// `/x/web.log` → `/x/web.err.log`.
-fn beside(path: &Path) -> PathBuf {
+/// The file of standard error alone: `/x/web.log` → `/x/web.err.log`.
+pub(crate) fn stderr_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     match name.strip_suffix(".log") {
         Some(stem) => path.with_file_name(format!("{stem}.err.log")),

@@ -8,6 +8,7 @@ use super::driver::Driver;
 use super::hands::{Job, Realm, RunKey, TreeWork};
 use super::records::{self, StoredRecord};
 use super::runs::{Run, group_name, run_of_group};
+use crate::paths::Paths;
 use base::{InstanceId, Now, RunId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,17 +35,13 @@ pub(crate) struct Remains {
     /// By instance, and the youngest run of each first.
     records: Vec<(InstanceId, StoredRecord)>,
     tokens: Tokens,
-    /// Notify sockets by the number of their run.
-    sockets: Vec<RunId>,
+    /// Notify sockets and pipes, and of which run they are.
+    files: Vec<(RunId, PathBuf)>,
 }
 
 impl Remains {
     /// Looks. Reads all of /proc once.
-    pub(crate) fn find(
-        paths: &crate::paths::Paths,
-        state_id: &str,
-        boot_id: &str,
-    ) -> (Self, Vec<String>) {
+    pub(crate) fn find(paths: &Paths, state_id: &str, boot_id: &str) -> (Self, Vec<String>) {
         let (records, mut complaints) = records::read_all(&paths.records());
         let (records, stale): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|(_, record)| record.boot_id == boot_id);
@@ -77,13 +74,7 @@ impl Remains {
                 tokens.entry((instance, RunId(run))).or_default().push(pid);
             }
         }
-        let sockets = std::fs::read_dir(paths.notify_dir()).into_iter().flatten().flatten();
-        let sockets = sockets.filter_map(|entry| {
-            let run = entry.file_name().to_str()?.strip_suffix(".sock")?.parse().ok()?;
-            Some(RunId(run))
-        });
-        let sockets = sockets.collect();
-        (Self { records: named, tokens, sockets }, complaints)
+        (Self { records: named, tokens, files: files_of_runs(paths) }, complaints)
     }
 
     /// The highest run number ever used here.
@@ -97,7 +88,7 @@ impl Driver {
     /// Tells the core of everything that an earlier daemon left, and cleans up what belongs to
     /// nobody any more. Returns how many runs go on.
     pub(crate) fn adopt(&mut self, remains: Remains) -> usize {
-        let Remains { records, mut tokens, sockets } = remains;
+        let Remains { records, mut tokens, files } = remains;
         let groups = self.cgroups.list();
         let mut adopted = 0;
         for (instance, record) in records {
@@ -119,7 +110,7 @@ impl Driver {
         for ((instance, run), pids) in tokens {
             self.clean_up(&instance, run, pids, "no record names its run");
         }
-        self.sweep(&groups, &sockets);
+        self.sweep(&groups, files);
         adopted
     }
 
@@ -187,7 +178,7 @@ impl Driver {
         let work = TreeWork::Kill;
         self.hands
             .give_for_run(&key, Job::Tree { key: key.clone(), tree: Arc::clone(&tree), work });
-        self.hands.give_for_run(&key, Job::Release { notify: None, tree: Some(tree) });
+        self.hands.give_for_run(&key, Job::Release { paths: Vec::new(), tree: Some(tree) });
     }
 
     /// How the processes of an earlier daemon's run are found.
@@ -202,20 +193,35 @@ impl Driver {
         }
     }
 
-    /// Removes groups and sockets of runs that nobody goes on with. A group in which a process is
-    /// stays: the kernel sees to that.
-    fn sweep(&mut self, groups: &[String], sockets: &[RunId]) {
+    /// Removes groups, sockets and pipes of runs that nobody goes on with. A group in which a
+    /// process is stays: the kernel sees to that.
+    fn sweep(&mut self, groups: &[String], files: Vec<(RunId, PathBuf)>) {
         let held = self.prepared.keys().chain(self.services.runs.iter().map(|(key, _)| key));
         let held: BTreeSet<RunId> = held.map(|key| key.run).collect();
         let is_stale =
             |name: &&String| run_of_group(name).is_none_or(|(_, run)| !held.contains(&run));
         let groups = groups.iter().filter(is_stale).filter_map(|name| self.cgroups.open(name));
         let groups = groups.collect();
-        let sockets = sockets.iter().filter(|run| !held.contains(run));
-        let paths = sockets.map(|run| self.paths.notify_socket(*run)).collect();
+        let paths = files.into_iter().filter(|(run, _)| !held.contains(run));
+        let paths = paths.map(|(_, path)| path).collect();
         let Ok(anybody) = "sweep".parse::<InstanceId>() else { return };
         self.hands.give(&anybody, Job::Sweep { groups, paths });
     }
+}
+
+/// The files that are named after a run: notify sockets, and pipes of event listeners.
+fn files_of_runs(paths: &Paths) -> Vec<(RunId, PathBuf)> {
+    let run_of = |path: &PathBuf| {
+        let stem = path.file_stem()?.to_str()?;
+        match path.extension()?.to_str()? {
+            "sock" => Some(RunId(stem.parse().ok()?)),
+            "in" | "events" => run_of_group(stem).map(|(_, run)| run),
+            _ => None,
+        }
+    };
+    let directories = [paths.notify_dir(), paths.fifos()];
+    let entries = directories.iter().flat_map(std::fs::read_dir).flatten().flatten();
+    entries.map(|entry| entry.path()).filter_map(|path| Some((run_of(&path)?, path))).collect()
 }
 
 /// The recorded main process, if it still is the same one.

@@ -8,6 +8,7 @@ use super::launch::{Launch, Output as Streams, Tracking};
 use crate::logs::protocol::{FromLogs, ToLogs, WatchPolicy};
 use anyhow::Context as _;
 use base::{Backoff, ByteSize, InstanceId, ServiceName};
+use config::Config;
 use control::{Caller, Role, decode_frame, encode_frame};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,6 +28,11 @@ pub(crate) const CONSOLE: &str = "console";
 /// The duty that keeps the services' output.
 pub(crate) const LOGS: &str = "logs";
 
+/// The duty with supervisord's interface and its event listeners.
+pub(crate) const SUPERVISORD: &str = "supervisord";
+/// Names of listening sockets that begin so are the duty's of that name; all others the console's.
+const SUPERVISORD_SOCKETS: &str = "supervisord.";
+
 /// Orders that wait for the logs duty. All instances at once fit: 10,000 services.
 const LOG_ORDERS_MAX: usize = 65_536;
 
@@ -44,17 +50,55 @@ pub(crate) struct Duties {
     watched: BTreeMap<InstanceId, WatchPolicy>,
     /// Instances that are gone, until the logs duty says that it has forgotten them.
     leaving: BTreeMap<InstanceId, WatchPolicy>,
+    /// Where supervisord's interface is served, for those who are told.
+    pub(crate) supervisord_url: Option<String>,
+    /// The file of its Unix socket.
+    pub(crate) supervisord_socket: Option<PathBuf>,
+}
+
+/// The duties that a configuration asks for.
+fn wanted(config: &Config) -> Vec<&'static str> {
+    let mut wanted = vec![CONSOLE, LOGS];
+    if config.supervisord_face().is_some() {
+        wanted.push(SUPERVISORD);
+    }
+    wanted
+}
+
+/// The duties that must begin anew when one configuration takes the place of another.
+pub(crate) fn touched(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut touched = Vec::new();
+    let api = old.api != new.api;
+    let console = old.console != new.console || old.health != new.health;
+    if api || console || old.journal != new.journal {
+        touched.push(CONSOLE);
+    }
+    if api || old.supervisord_face() != new.supervisord_face() {
+        touched.push(SUPERVISORD);
+    }
+    let (before, after) = (wanted(old), wanted(new));
+    touched.retain(|name| before.contains(name) && after.contains(name));
+    touched
 }
 
 impl Duties {
     pub(crate) fn new(program: PathBuf, door: Door, listeners: BTreeMap<String, OwnedFd>) -> Self {
         let (watched, leaving) = (BTreeMap::new(), BTreeMap::new());
-        Self { program, door, listeners, log_orders: None, watched, leaving }
+        Self {
+            program,
+            door,
+            listeners,
+            log_orders: None,
+            watched,
+            leaving,
+            supervisord_url: None,
+            supervisord_socket: None,
+        }
     }
 
-    /// The specs of all duties.
-    pub(crate) fn specs(&self) -> BTreeMap<ServiceName, Arc<ServiceSpec>> {
-        [CONSOLE, LOGS]
+    /// The specs of all duties that a configuration asks for.
+    pub(crate) fn specs(&self, config: &Config) -> BTreeMap<ServiceName, Arc<ServiceSpec>> {
+        wanted(config)
             .into_iter()
             .filter_map(|name| Some((name.parse().ok()?, Arc::new(self.spec(name)?))))
             .collect()
@@ -190,10 +234,12 @@ impl Driver {
         let name = spec.name.as_str();
         let (ours, theirs) = sys::socket::pair().context("cannot make a pair of sockets")?;
         let mut fds = vec![("root".to_owned(), theirs)];
-        if name == CONSOLE {
-            for (listener, fd) in &self.duties.listeners {
-                fds.push((listener.clone(), fd.as_fd().try_clone_to_owned()?));
-            }
+        let is_for = |socket: &str| match socket.starts_with(SUPERVISORD_SOCKETS) {
+            true => name == SUPERVISORD,
+            false => name == CONSOLE,
+        };
+        for (listener, fd) in self.duties.listeners.iter().filter(|(socket, _)| is_for(socket)) {
+            fds.push((listener.clone(), fd.as_fd().try_clone_to_owned()?));
         }
         let stream = std::os::unix::net::UnixStream::from(ours);
         stream.set_nonblocking(true)?;
@@ -210,22 +256,28 @@ impl Driver {
         let paths = &self.paths;
         // `@` can't be in a service's name, so this is never taken for one.
         let token = format!("{}/@{name}/{}", self.state_id, key.run);
+        let mut own_env = vec![
+            ("HOLDFAST_FDS".into(), fd_list),
+            ("HOLDFAST_RUN".into(), token.clone()),
+            ("HOLDFAST_NODE".into(), self.config.daemon.node.clone()),
+            ("HOLDFAST_STALL_LIMIT".into(), base::format_duration(self.config.daemon.stall_limit)),
+            ("HOLDFAST_STATE_DIR".into(), paths.state.to_string_lossy().into_owned()),
+            ("HOLDFAST_RUN_DIR".into(), paths.run.to_string_lossy().into_owned()),
+        ];
+        if name == SUPERVISORD {
+            // It compares what is in the files with what is in force.
+            let path = self.config_path.to_string_lossy().into_owned();
+            own_env.push(("HOLDFAST_CONFIG".into(), path));
+            if self.context.state_dir_override.is_some() {
+                own_env.push(("HOLDFAST_STATE_DIR_GIVEN".into(), "1".into()));
+            }
+        }
         Ok(Launch {
             key: key.clone(),
             process: Arc::new(spec.process.clone()),
             argv: spec.process.argv.clone(),
             port: None,
-            own_env: vec![
-                ("HOLDFAST_FDS".into(), fd_list),
-                ("HOLDFAST_RUN".into(), token.clone()),
-                ("HOLDFAST_NODE".into(), self.config.daemon.node.clone()),
-                (
-                    "HOLDFAST_STALL_LIMIT".into(),
-                    base::format_duration(self.config.daemon.stall_limit),
-                ),
-                ("HOLDFAST_STATE_DIR".into(), paths.state.to_string_lossy().into_owned()),
-                ("HOLDFAST_RUN_DIR".into(), paths.run.to_string_lossy().into_owned()),
-            ],
+            own_env,
             output: Streams::Inherit,
             tracking: Tracking::Tree { cgroups: None, token },
             notify: None,

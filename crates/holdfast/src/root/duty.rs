@@ -1,7 +1,7 @@
 //! The helper processes: takes what the root has passed and hands it to the room that does the
 //! duty.
 
-use super::duties::{CONSOLE, LOGS};
+use super::duties::{CONSOLE, LOGS, SUPERVISORD};
 use crate::own_loop::{duty_report, watched_runtime};
 use anyhow::Context as _;
 use std::collections::BTreeMap;
@@ -38,6 +38,17 @@ pub(crate) fn duty(name: &str) -> anyhow::Result<()> {
             let (runtime, _detector) = watched_runtime(LOGS, limit, 4, report)?;
             crate::logs::run(&runtime, root, &state, &run)
         }
+        SUPERVISORD => {
+            let paths = crate::paths::Paths { state, run };
+            let config = effective(&paths.state)?;
+            let report = duty_report(SUPERVISORD, paths.events(), config.daemon.node.clone());
+            let limit = config.daemon.stall_limit;
+            let (runtime, _detector) = watched_runtime(SUPERVISORD, limit, 8, report)?;
+            let setup = crate::supervisord::Setup { root, sockets: fds, paths, config };
+            let ended = runtime.block_on(crate::supervisord::serve(setup));
+            runtime.shutdown_background();
+            ended
+        }
         other => anyhow::bail!("there is no duty called {other}"),
     }
 }
@@ -72,6 +83,10 @@ fn console(
     state: &std::path::Path,
 ) -> anyhow::Result<()> {
     let config = effective(state)?;
+    let mut other_readers = Vec::new();
+    if config.supervisord_face().is_some() {
+        other_readers.push(crate::supervisord::cursor_path(state));
+    }
     let api = fds.remove("api").context("no `api` socket was passed")?;
     let tls = config.api.tcp.as_ref().and_then(|tcp| tcp.tls.clone());
     let report = duty_report(CONSOLE, state.join("events"), config.daemon.node.clone());
@@ -83,7 +98,7 @@ fn console(
         tcp: fds.remove("tcp").map(|fd| (TcpListener::from(fd), tls)),
         health: fds.remove("health").map(TcpListener::from),
         agent: fds.remove("agent").map(TcpListener::from),
-        other_readers: Vec::new(),
+        other_readers,
         config,
     };
     runtime.block_on(async {

@@ -65,13 +65,16 @@ pub(crate) enum TreeWork {
 
 /// Something that may block.
 pub(crate) enum Job {
-    /// Write a run record. No answer; a failure is a complaint.
-    Persist { path: PathBuf, record: Box<StoredRecord>, start_of: Option<u32> },
+    /// Write a run record; once it stands, remove the one that it takes the place of. No answer; a
+    /// failure is a complaint.
+    Persist {
+        path: PathBuf,
+        record: Box<StoredRecord>,
+        start_of: Option<u32>,
+        instead_of: Option<PathBuf>,
+    },
     /// Remove files. No answer; one that is not there, or can't be removed, is no matter.
     Remove { paths: Vec<PathBuf> },
-    /// Remove a run record, if the one that took its place stands. No answer; a failure is a
-    /// complaint.
-    Supersede { record: PathBuf, by: PathBuf },
     /// Remove run records. No answer; a failure is a complaint.
     Forget { records: Vec<PathBuf> },
     /// Execute a service.
@@ -86,8 +89,8 @@ pub(crate) enum Job {
     FindMain { key: RunKey, tree: Arc<Mutex<Tree>>, pid_file: Option<PathBuf> },
     /// A service named its main process: is it one of its own?
     CheckMain { key: RunKey, tree: Arc<Mutex<Tree>>, pid: Pid },
-    /// Remove what was held for a run: its notify socket, its control group. No answer.
-    Release { notify: Option<PathBuf>, tree: Option<Arc<Mutex<Tree>>> },
+    /// Remove what was held for a run: its notify socket and pipes, its control group. No answer.
+    Release { paths: Vec<PathBuf>, tree: Option<Arc<Mutex<Tree>>> },
     /// Remove control groups and sockets of runs that were long ago. No answer.
     Sweep { groups: Vec<sys::cgroup::Group>, paths: Vec<PathBuf> },
     /// Let nothing of a tree be scheduled any more.
@@ -224,16 +227,16 @@ fn work(
 
 fn perform(job: Job, reaped: &std::sync::atomic::AtomicU64) -> Option<Done> {
     match job {
-        Job::Persist { path, mut record, start_of } => {
+        Job::Persist { path, mut record, start_of, instead_of } => {
             if let Some(pid) = start_of {
                 record.start_ticks = sys::proc_fs::stat(pid).ok().map(|stat| stat.start_ticks);
             }
-            complain(&record.instance, record.write(&path))
+            let written = record.write(&path).and_then(|()| match instead_of {
+                Some(former) => records::remove(&former),
+                None => Ok(()),
+            });
+            complain(&record.instance, written)
         }
-        Job::Supersede { record, by } => match by.exists() {
-            true => complain("holdfast", records::remove(&record)),
-            false => None,
-        },
         Job::Remove { paths } => {
             remove_files(&paths);
             None
@@ -275,8 +278,8 @@ fn perform(job: Job, reaped: &std::sync::atomic::AtomicU64) -> Option<Done> {
             let pidfd = ours.then(|| hold(&mut tree, pid)).flatten();
             Some(Done::MainSaid { key, pid, pidfd })
         }
-        Job::Release { notify, tree } => {
-            remove_files(notify.as_slice());
+        Job::Release { paths, tree } => {
+            remove_files(&paths);
             remove_group(&tree?.lock().unwrap_or_else(PoisonError::into_inner));
             None
         }

@@ -43,6 +43,9 @@ pub(crate) struct Launch {
 pub(crate) enum Output {
     /// Into named pipes that the logs duty reads.
     Fifo { out: PathBuf, err: Option<PathBuf> },
+    /// An event listener: events come and answers go by named pipes of the run, which the duty
+    /// `supervisord` holds the other ends of; what goes to standard error is its output.
+    Listener { events: PathBuf, answers: PathBuf, out: PathBuf },
     /// To holdfast's own standard error.
     Inherit,
     /// Nowhere.
@@ -100,7 +103,7 @@ pub(crate) fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
     let path_env = path_env.map_or(DEFAULT_PATH.into(), |(_, value)| value.to_string_lossy());
     let program = sys::command::resolve(&launch.argv[0], &path_env, &directory)
         .map_err(LaunchError::permanent)?;
-    let (out, err) = open_output(&launch.output)?;
+    let Opened { stdin, out, err } = open_output(&launch.output)?;
     let passed = match &launch.sockets {
         Some(store) => store.for_instance(process, instance).map_err(LaunchError::passing)?,
         None => Vec::new(),
@@ -130,8 +133,12 @@ pub(crate) fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
         io_priority: process.io_priority.map(io_priority),
         oom_score_adjust: Some(process.oom_score_adjust),
         rlimits: rlimits(process),
-        cgroup: tree.as_ref().and_then(|tree| tree.group.as_ref()).map(sys::cgroup::Group::entry),
-        stdin: Stdin::Null,
+        cgroup_procs: tree
+            .as_ref()
+            .and_then(|tree| tree.group.as_ref())
+            .map(sys::cgroup::Group::procs_files)
+            .unwrap_or_default(),
+        stdin,
         stdout: out.as_fd(),
         stderr: err.as_ref().map_or(out.as_fd(), AsFd::as_fd),
         pass_fds,
@@ -153,6 +160,7 @@ pub(crate) fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
     });
     let pipes = match &launch.output {
         Output::Fifo { .. } => std::iter::once(out).chain(err).collect(),
+        Output::Listener { .. } => err.into_iter().collect(),
         Output::Inherit | Output::Null => Vec::new(),
     };
     Ok(Launched { pid: spawned.pid, pidfd: spawned.pidfd, tree, notify, pipes, notices })
@@ -184,7 +192,20 @@ fn make_tree(launch: &Launch, notices: &mut Vec<String>) -> Option<sys::tree::Tr
     Some(sys::tree::Tree { group, token: token.clone(), known: Vec::new() })
 }
 
-fn open_output(output: &Output) -> Result<(OwnedFd, Option<OwnedFd>), LaunchError> {
+/// Standard input, output and error; `err` = `None` where it is the same as `out`.
+struct Opened {
+    stdin: Stdin,
+    out: OwnedFd,
+    err: Option<OwnedFd>,
+}
+
+impl Opened {
+    fn without_input(out: OwnedFd, err: Option<OwnedFd>) -> Self {
+        Self { stdin: Stdin::Null, out, err }
+    }
+}
+
+fn open_output(output: &Output) -> Result<Opened, LaunchError> {
     let fifo = |path: &Path| {
         sys::fifo::ensure(path)
             .and_then(|()| sys::fifo::open_for_service(path))
@@ -198,11 +219,19 @@ fn open_output(output: &Output) -> Result<(OwnedFd, Option<OwnedFd>), LaunchErro
     };
     let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(LaunchError::passing);
     match output {
-        Output::Fifo { out, err } => Ok((fifo(out)?, err.as_deref().map(fifo).transpose()?)),
-        Output::Inherit => Ok((copy(std::io::stderr().as_fd())?, None)),
+        Output::Fifo { out, err } => {
+            Ok(Opened::without_input(fifo(out)?, err.as_deref().map(fifo).transpose()?))
+        }
+        // It holds both ends of its input itself, so that it never reads the end of it.
+        Output::Listener { events, answers, out } => Ok(Opened {
+            stdin: Stdin::Fd(fifo(events)?),
+            out: fifo(answers)?,
+            err: Some(fifo(out)?),
+        }),
+        Output::Inherit => Ok(Opened::without_input(copy(std::io::stderr().as_fd())?, None)),
         Output::Null => {
             let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
-            Ok((null.map_err(LaunchError::passing)?.into(), None))
+            Ok(Opened::without_input(null.map_err(LaunchError::passing)?.into(), None))
         }
     }
 }

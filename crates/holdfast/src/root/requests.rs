@@ -273,23 +273,16 @@ impl Driver {
                 new.daemon = config::DaemonSettings { shutdown_timeout, ..old.clone() };
             }
         }
-        let listeners = new.console.listen != self.config.console.listen
-            || new.health != self.config.health
-            || new.api.tcp.as_ref().map(|tcp| tcp.listen)
-                != self.config.api.tcp.as_ref().map(|tcp| tcp.listen);
-        let restart_console = listeners
-            || new.console != self.config.console
-            || new.api != self.config.api
-            || new.journal != self.config.journal;
+        let restart = super::duties::touched(&self.config, &new);
         self.config = new;
         self.write_effective_config();
-        if listeners {
-            self.open_listeners();
-        }
-        if restart_console && let Ok(console) = super::duties::CONSOLE.parse() {
-            let action = Action::Restart;
-            let by = "a new configuration".to_owned();
-            self.tell(Realm::Duties, Input::Command { targets: vec![console], action, by });
+        self.open_listeners();
+        self.tell(Realm::Duties, Input::Configure(self.duties.specs(&self.config)));
+        let targets: Vec<InstanceId> =
+            restart.iter().filter_map(|name| name.parse().ok()).collect();
+        if !targets.is_empty() {
+            let (action, by) = (Action::Restart, "a new configuration".to_owned());
+            self.tell(Realm::Duties, Input::Command { targets, action, by });
         }
         let wanted = self.config.services.iter();
         let wanted = wanted.map(|(name, spec)| (name.clone(), Arc::clone(spec))).collect();

@@ -111,8 +111,6 @@ pub(crate) fn run_here(
     sys::child::become_subreaper().context("cannot become the reaper of orphaned processes")?;
     sys::process::raise_nofile_limit();
     sys::process::ignore_sigpipe();
-    // All threads are started from here to `assemble`; signals are for the loop.
-    let only_the_loop = sys::process::leave_signals_to_others();
     let told: Arc<OnceLock<Arc<Events>>> = Arc::default();
     let stalled = Arc::clone(&told);
     let report = move |stall| {
@@ -123,7 +121,6 @@ pub(crate) fn run_here(
     let (runtime, _detector) = watched_runtime("root", config.daemon.stall_limit, 4, report)?;
     let ended = runtime.block_on(async {
         let (mut driver, mut sources) = assemble(&options, config, context, &mut kept)?;
-        drop(only_the_loop);
         // From now on a stall can be recorded.
         let _ = told.set(Arc::clone(&driver.events));
         if !warnings.is_empty() {
@@ -142,6 +139,7 @@ pub(crate) fn run_here(
                     let message = "holdfast ends".to_owned();
                     driver.events.say("holdfast", "daemon.stopped", Severity::Info, message);
                     driver.cgroups.remove_base_if_empty();
+                    driver.remove_supervisord_socket();
                     answer_the_last(&driver).await;
                     return anyhow::Ok(());
                 }
@@ -234,7 +232,7 @@ fn assemble(
     for complaint in complaints.into_iter().chain(forgotten) {
         driver.events.complain("holdfast", complaint);
     }
-    for name in ["http", "tcp", "health", "agent"] {
+    for name in ["http", "tcp", "health", "agent", "supervisord.unix", "supervisord.tcp"] {
         if let Some(fd) = kept.remove(name) {
             driver.duties.listeners.insert(name.into(), fd);
         }
@@ -338,7 +336,7 @@ fn next_epoch(path: &Path) -> anyhow::Result<u64> {
 impl Driver {
     /// Tells the cores what is wanted and what is left, and lets them begin.
     fn begin(&mut self, remains: Remains) {
-        let duties = self.duties.specs();
+        let duties = self.duties.specs(&self.config);
         self.tell(Realm::Duties, Input::Configure(duties));
         self.tell(Realm::Duties, Input::Begin);
         let wanted = self.config.services.iter();
@@ -358,26 +356,50 @@ impl Driver {
         self.reap();
     }
 
-    /// Opens and closes the TCP listeners so that they are as configured.
+    /// Opens and closes the listeners of the duties so that they are as configured.
     pub(crate) fn open_listeners(&mut self) {
         let tcp = self.config.api.tcp.as_ref().map(|tcp| tcp.listen);
         let health = self.config.health;
-        self.open_listener("http", "`listen` of [console]", self.config.console.listen);
-        self.open_listener("tcp", "`listen` of [api.tcp]", tcp);
-        self.open_listener("health", "`http` of [health]", health.http);
-        self.open_listener("agent", "`agent` of [health]", health.agent);
+        let face = self.config.supervisord_face();
+        if face.is_none() {
+            crate::supervisord::forget(&self.paths.state);
+        }
+        self.duties.supervisord_url = face.as_ref().and_then(crate::supervisord::url);
+        let (unix, face_tcp) = face.map_or((None, None), |face| (face.unix, face.tcp));
+        let socket = unix.as_ref().map(|(path, _)| path.clone());
+        if self.duties.supervisord_socket != socket {
+            self.remove_supervisord_socket();
+            self.duties.supervisord_socket = socket;
+        }
+        let unix = unix.map(|(path, mode)| Address::Unix { path, mode });
+        let at = |address: Option<SocketAddr>| address.map(Address::Tcp);
+        self.open_listener("http", "`listen` of [console]", at(self.config.console.listen));
+        self.open_listener("tcp", "`listen` of [api.tcp]", at(tcp));
+        self.open_listener("health", "`http` of [health]", at(health.http));
+        self.open_listener("agent", "`agent` of [health]", at(health.agent));
+        self.open_listener("supervisord.unix", "`unix` of [supervisord]", unix);
+        self.open_listener("supervisord.tcp", "`tcp` of [supervisord]", at(face_tcp));
     }
 
-    fn open_listener(&mut self, name: &str, setting: &str, wanted: Option<SocketAddr>) {
+    /// A client that finds no file is told so; one that finds a dead socket is left to wonder.
+    fn remove_supervisord_socket(&mut self) {
+        if let Some(path) = self.duties.supervisord_socket.take() {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    fn open_listener(&mut self, name: &str, setting: &str, wanted: Option<Address>) {
         let code = format!("listen-{name}");
         self.notices.remove(&code);
-        let Some(address) = wanted else {
+        let Some(wanted) = wanted else {
             self.duties.listeners.remove(name);
             return;
         };
-        let wanted = Address::Tcp(address);
         let held = self.duties.listeners.get(name);
         if held.is_some_and(|fd| sys::socket::is_bound_to(fd.as_fd(), &wanted)) {
+            if let Address::Unix { path, mode } = &wanted {
+                let _ = fs::set_permissions(path, fs::Permissions::from_mode(*mode));
+            }
             return;
         }
         self.duties.listeners.remove(name);
@@ -390,7 +412,7 @@ impl Driver {
                 let help = format!(
                     "free the address or set {setting} to another, then run `holdfast reload`"
                 );
-                self.notice(&code, format!("not served at {address}: {error}"), &help);
+                self.notice(&code, format!("not served at {wanted}: {error:#}"), &help);
             }
         }
     }

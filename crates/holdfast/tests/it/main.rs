@@ -11,7 +11,6 @@
 mod adoption;
 mod api;
 mod bad_input;
-mod balancer;
 mod cli;
 mod console_page;
 mod daemon;
@@ -26,6 +25,9 @@ mod ordering;
 mod peers;
 mod reload;
 mod sockets;
+mod superlance;
+mod supervisord;
+mod supervisord_doors;
+mod supervisord_listeners;
 mod support;
-mod tolerance;
 mod watchdog;

@@ -25,6 +25,19 @@ pub(crate) fn peer(name: &str, more_places: &[&str]) -> Option<PathBuf> {
     found
 }
 
+/// Where a program of the Python environment is (`xtask/src/wheels.rs`), or `None` with a word on
+/// standard error.
+pub(crate) fn wheel(name: &str) -> Option<PathBuf> {
+    let bin = std::env::var_os("HOLDFAST_PEERS_PYTHON").map(PathBuf::from);
+    let found = bin.map(|bin| bin.join(name)).filter(|path| path.exists());
+    if found.is_none() {
+        let required = std::env::var("HOLDFAST_PEERS").is_ok_and(|value| value == "require");
+        assert!(!required, "{name} is not installed; `cargo xtask test` installs it");
+        eprintln!("skipped: {name} is not installed (set HOLDFAST_PEERS_PYTHON)");
+    }
+    found
+}
+
 /// A directory that other users may enter too.
 fn prepare(services: &str) -> Daemon {
     let daemon = Daemon::prepare(services);

@@ -245,6 +245,15 @@ impl Daemon {
         fs::set_permissions(self.dir(), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
+    /// Waits until the daemon has logged an event of a kind; the newest such line.
+    pub(crate) fn wait_event_in_log(&self, kind: &str) -> String {
+        wait_for(&format!("{kind} is in the daemon's log"), || {
+            let log = self.log();
+            let found = log.lines().rfind(|line| line.contains(&format!("kind={kind}")));
+            found.map(str::to_owned).ok_or(log)
+        })
+    }
+
     /// The daemon's own log, for messages of failed tests.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("daemon.log")).unwrap_or_default()

@@ -142,15 +142,39 @@ fn a_restart_is_a_stop_and_a_start() {
 fn a_successor_beside_the_old_one_is_told_as_a_restart() {
     let mut translator = Translator::default();
     tell(&mut translator, &started(1, 10));
-    let mut records = started(2, 11);
-    // The old one goes when the new one serves.
-    records.push(info("service.stopping", json!({"run": 1})));
-    records.push(info("service.exited", json!({"run": 1, "pid": 10, "asked": true})));
+    assert_eq!(tell(&mut translator, &started(2, 11)), [""; 0], "the old one serves");
+    let records = [
+        info("service.replaced", json!({"run": 2})),
+        info("service.stopping", json!({"run": 1})),
+        info("service.exited", json!({"run": 1, "pid": 10, "asked": true})),
+    ];
     let expect = [
         "STOPPING from_state:RUNNING pid:10",
         "STOPPED from_state:STOPPING pid:10",
         "STARTING from_state:STOPPED tries:0",
         "RUNNING from_state:STARTING pid:11",
+    ];
+    assert_eq!(tell(&mut translator, &records), expect);
+    let crash = [bad("service.exited", json!({"run": 2, "pid": 11, "asked": false}))];
+    assert_eq!(tell(&mut translator, &crash), ["EXITED from_state:RUNNING expected:0 pid:11"]);
+}
+
+#[test]
+fn a_successor_that_fails_is_not_told_of_and_one_that_is_left_alone_is() {
+    let mut translator = Translator::default();
+    tell(&mut translator, &started(1, 10));
+    let fails = [
+        info("service.starting", json!({"run": 2})),
+        bad("service.exited", json!({"run": 2, "pid": 11, "asked": false})),
+        bad("service.replacement_failed", json!({"planned": true})),
+    ];
+    assert_eq!(tell(&mut translator, &fails), [""; 0]);
+    let mut records = started(3, 12);
+    records.push(bad("service.exited", json!({"run": 1, "pid": 10, "asked": false})));
+    let expect = [
+        "EXITED from_state:RUNNING expected:0 pid:10",
+        "STARTING from_state:EXITED tries:0",
+        "RUNNING from_state:STARTING pid:12",
     ];
     assert_eq!(tell(&mut translator, &records), expect);
 }
@@ -207,7 +231,7 @@ fn groups_and_the_daemon_itself() {
         subject("web", "service.removed"),
         subject("holdfast", REMOTE_KIND),
         subject("holdfast", "daemon.reloaded"),
-        subject("duty/console", "service.exited.x"),
+        subject("duty/console", "service.starting"),
         subject("holdfast", "daemon.stopping"),
     ];
     let expect = [
@@ -237,11 +261,12 @@ proptest! {
     /// Whatever we record, a listener never sees what supervisord's diagram does not have.
     #[test]
     fn every_change_is_one_of_the_diagram(
-        events in prop::collection::vec((0..12_usize, 1..4_u64, any::<bool>(), 0..3_usize), 0..60)
+        events in prop::collection::vec((0..15_usize, 1..4_u64, any::<bool>(), 0..3_usize), 0..60)
     ) {
-        const KINDS: [&str; 12] = [
+        const KINDS: [&str; 15] = [
             "starting", "ready", "stopping", "exited", "stopped", "finished", "restart_scheduled",
             "failed", "start_failed", "budget_spent", "adopted", "waiting",
+            "admitted", "replaced", "replacement_failed",
         ];
         let severities = [Severity::Info, Severity::Warning, Severity::Error];
         let mut translator = Translator::default();
