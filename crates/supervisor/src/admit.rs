@@ -253,11 +253,7 @@ impl Supervisor {
             let why = failed.unwrap_or("it ended before it was in rotation");
             self.successor_failed(now, id, why, out);
         } else {
-            let what = match run.role {
-                Role::Successor => "the successor",
-                Role::Present | Role::Leaving(_) | Role::Quarantined { .. } => "the old run",
-            };
-            let message = format!("{what} of {id} is gone");
+            let message = format!("{} is gone", run.role.who(id));
             let kind = EventKind::Stopped;
             self.event_of(at, kind, Severity::Info, message, Vec::new(), out);
         }

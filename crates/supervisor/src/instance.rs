@@ -169,6 +169,15 @@ impl Evidence {
 }
 
 impl Role {
+    /// A run of this role in a sentence.
+    pub(crate) fn who(&self, id: &InstanceId) -> String {
+        match self {
+            Self::Present => id.to_string(),
+            Self::Successor => format!("the successor of {id}"),
+            Self::Leaving(_) | Self::Quarantined { .. } => format!("the old run of {id}"),
+        }
+    }
+
     /// The same, for who must remember it.
     pub(crate) fn told(&self) -> RunRole {
         match self {

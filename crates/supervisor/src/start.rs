@@ -247,11 +247,11 @@ impl Supervisor {
         run.ready_since = Some(now);
         run.watchdog_due = run.watchdog.map(|period| now + period);
         let (took, main) = (now.since(run.spawned), run.main);
+        let who = run.role.who(id);
         if present {
             instance.since = now;
         }
         self.persist_at(at, out);
-        let who = if present { id.to_string() } else { format!("the successor of {id}") };
         let message = format!("{who} is ready after {}", short(took));
         let data = main.into_iter().map(pid_value).chain([millis("took_ms", took)]).collect();
         self.event_of(at, EventKind::Ready, Severity::Info, message, data, out);

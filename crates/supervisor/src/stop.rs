@@ -63,10 +63,10 @@ impl Supervisor {
                 instance.since = now;
                 format!("{id} {verb}")
             }
-            Role::Successor => format!("the successor of {id} is asked to stop"),
+            Role::Successor => format!("{} is asked to stop", run.role.who(id)),
             Role::Leaving(_) | Role::Quarantined { .. } => {
                 run.role = Role::Leaving(crate::instance::Drain::over(now));
-                format!("the old run of {id} is asked to stop")
+                format!("{} is asked to stop", run.role.who(id))
             }
         };
         self.event_of(at, EventKind::Stopping, Severity::Info, message, Vec::new(), out);
@@ -165,8 +165,13 @@ impl Supervisor {
         let Some(run) = self.run_mut(at) else { return };
         let number = run.id;
         let killing = Cleaning { killing: true, pause: KILL_PAUSE, ..Cleaning::new(now) };
+        let frozen = matches!(run.stage, Stage::Running);
         run.stage = Stage::Cleaning(killing);
-        let message = format!("{id} has not stopped when asked: everything of it is killed");
+        let who = self.run_at(at).map_or_else(|| id.to_string(), |run| run.role.who(id));
+        let message = match frozen {
+            true => format!("{who} can't be asked to stop: everything of it is killed"),
+            false => format!("{who} has not stopped when asked: everything of it is killed"),
+        };
         self.event_of(at, EventKind::Killing, Severity::Warning, message, Vec::new(), out);
         out.push(Output::KillTree { instance: id.clone(), run: number });
     }
@@ -200,6 +205,7 @@ impl Supervisor {
         let uptime = now.since(run.ready_since.unwrap_or(run.spawned));
         let asked = run.end.is_some();
         let words = format!("it {} after {}", exit_words(exit), short(uptime));
+        let who = run.role.who(id);
         if !asked {
             run.end = Some(End::Own);
         }
@@ -211,7 +217,7 @@ impl Supervisor {
         }
         let good = self.is_success(id, exit);
         let severity = if asked || good { Severity::Info } else { Severity::Warning };
-        let message = format!("{id} {} after {} (pid {})", exit_words(exit), short(uptime), pid.0);
+        let message = format!("{who} {} after {} (pid {})", exit_words(exit), short(uptime), pid.0);
         let mut data =
             vec![pid_value(pid), millis("uptime_ms", uptime), ("asked", Value::Flag(asked))];
         match exit {

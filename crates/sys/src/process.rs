@@ -192,6 +192,36 @@ pub fn signal_number(text: &str) -> Option<i32> {
     found.map(|(number, _)| *number)
 }
 
+/// While this lives, the thread that made it takes no signals that are sent to the process, nor do
+/// threads that it starts: those never take any.
+#[derive(Debug)]
+pub struct SignalsLeftToOthers {
+    former: u64,
+}
+
+/// Leaves signals to others, for now: see [`SignalsLeftToOthers`]. The kernel wakes a thread for
+/// each signal, and for the end of a child it prefers the one that made it.
+pub fn leave_signals_to_others() -> SignalsLeftToOthers {
+    // What a thread causes by a fault of its own must reach it.
+    let own = [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGABRT,
+        libc::SIGSYS,
+    ];
+    let own = own.iter().fold(0_u64, |mask, signal| mask | 1 << (signal - 1));
+    SignalsLeftToOthers { former: set_signal_mask(!own) }
+}
+
+impl Drop for SignalsLeftToOthers {
+    fn drop(&mut self) {
+        set_signal_mask(self.former);
+    }
+}
+
 /// Sets the mask of this thread to exactly these bits, also for the signals that the C library
 /// keeps for itself; gives the former one.
 pub(crate) fn set_signal_mask(mask: u64) -> u64 {

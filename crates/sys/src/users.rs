@@ -8,6 +8,7 @@
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// Room for one entry of the user or group database. Groups with thousands of members need more
 /// than the usual page.
@@ -76,11 +77,16 @@ pub fn account(name_or_uid: &str) -> Result<Account, UserError> {
     }
 }
 
-/// The account that we run as. One without an entry in the database gets home `/`.
+/// The account that we run as, as it was when it was first asked for. One without an entry in the
+/// database gets home `/`.
 pub fn current() -> Account {
-    let (uid, gid) = (effective_uid(), rustix::process::getegid().as_raw());
-    let found = lookup_uid(uid, "our own user").ok().flatten();
-    Account { gid, ..found.unwrap_or_else(|| nameless(uid, gid)) }
+    static CURRENT: OnceLock<Account> = OnceLock::new();
+    let look = || {
+        let (uid, gid) = (effective_uid(), rustix::process::getegid().as_raw());
+        let found = lookup_uid(uid, "our own user").ok().flatten();
+        Account { gid, ..found.unwrap_or_else(|| nameless(uid, gid)) }
+    };
+    CURRENT.get_or_init(look).clone()
 }
 
 /// The number of a group given by name or number.

@@ -123,11 +123,12 @@ fn every_example_of_the_documentation_is_valid() {
     assert!(5 <= seen, "only {seen} examples");
 }
 
-/// The reference's TOML blocks are valid each by itself.
+/// The TOML blocks of the pages are valid each by itself.
 #[test]
 fn every_piece_of_toml_in_the_reference_is_valid() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
-    let text = fs::read_to_string(path).unwrap();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let read = |page: &str| fs::read_to_string(docs.join(page)).unwrap();
+    let text = ["configuration.md", "health.md"].map(read).concat();
     let blocks: Vec<&str> =
         text.split("```toml\n").skip(1).map(|b| b.split("```").next().unwrap()).collect();
     assert!(10 <= blocks.len(), "only {} blocks", blocks.len());

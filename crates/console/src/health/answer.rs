@@ -234,6 +234,8 @@ fn sentence(instances: &[InstanceHealth], in_rotation: usize) -> String {
     let verb = if in_rotation == 1 { "is" } else { "are" };
     let text = format!("{in_rotation} of {total} instances {verb} in rotation");
     match instances.iter().find(|one| REFUSING <= one.status) {
+        // The root's sentences begin with the name.
+        Some(out) if out.message.starts_with(&out.name) => format!("{text}; {}", out.message),
         Some(out) => format!("{text}; {} is {}: {}", out.name, out.state, out.message),
         None => text,
     }

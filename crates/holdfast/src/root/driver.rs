@@ -11,6 +11,7 @@ use super::early::EarlyExits;
 use super::events::Events;
 use super::hands::{Done, Hands, Job, Realm, RunKey};
 use super::launch::{LaunchError, Launched};
+use super::outputs::drop_superseded;
 use super::runs::{Run, Runs};
 use super::sockets::SocketStore;
 use super::tolerate::CareBook;
@@ -109,6 +110,8 @@ pub(crate) struct Driver {
     pub(crate) sockets: SocketStore,
     pub(crate) events: Arc<Events>,
     pub(crate) pending: VecDeque<(Realm, Input)>,
+    /// Jobs that wait until all outputs of the present input are carried out.
+    pub(crate) afterwards: Vec<(InstanceId, Job)>,
     pub(crate) notices: BTreeMap<String, control::Notice>,
     pub(crate) started: base::WallTime,
     pub(crate) ending: Option<Ending>,
@@ -188,6 +191,7 @@ impl Driver {
             sockets: parts.sockets,
             events: parts.events,
             pending: VecDeque::new(),
+            afterwards: Vec::new(),
             notices: BTreeMap::new(),
             started: sys::clock::wall(),
             ending: None,
@@ -214,9 +218,13 @@ impl Driver {
             let now = sys::clock::now();
             tracing::trace!(?realm, ?input, "input");
             self.realm(realm).core.handle(now, input, &mut outputs);
+            drop_superseded(&mut outputs);
             for output in std::mem::take(&mut outputs) {
                 tracing::trace!(?realm, ?output, "output");
                 self.carry_out(realm, output);
+            }
+            for (instance, job) in std::mem::take(&mut self.afterwards) {
+                self.hands.give(&instance, job);
             }
         }
     }

@@ -65,16 +65,13 @@ pub(crate) enum TreeWork {
 
 /// Something that may block.
 pub(crate) enum Job {
-    /// Write a run record; once it stands, remove the one that it takes the place of. No answer; a
-    /// failure is a complaint.
-    Persist {
-        path: PathBuf,
-        record: Box<StoredRecord>,
-        start_of: Option<u32>,
-        instead_of: Option<PathBuf>,
-    },
+    /// Write a run record. No answer; a failure is a complaint.
+    Persist { path: PathBuf, record: Box<StoredRecord>, start_of: Option<u32> },
     /// Remove files. No answer; one that is not there, or can't be removed, is no matter.
     Remove { paths: Vec<PathBuf> },
+    /// Remove a run record, if the one that took its place stands. No answer; a failure is a
+    /// complaint.
+    Supersede { record: PathBuf, by: PathBuf },
     /// Remove run records. No answer; a failure is a complaint.
     Forget { records: Vec<PathBuf> },
     /// Execute a service.
@@ -227,16 +224,16 @@ fn work(
 
 fn perform(job: Job, reaped: &std::sync::atomic::AtomicU64) -> Option<Done> {
     match job {
-        Job::Persist { path, mut record, start_of, instead_of } => {
+        Job::Persist { path, mut record, start_of } => {
             if let Some(pid) = start_of {
                 record.start_ticks = sys::proc_fs::stat(pid).ok().map(|stat| stat.start_ticks);
             }
-            let written = record.write(&path).and_then(|()| match instead_of {
-                Some(former) => records::remove(&former),
-                None => Ok(()),
-            });
-            complain(&record.instance, written)
+            complain(&record.instance, record.write(&path))
         }
+        Job::Supersede { record, by } => match by.exists() {
+            true => complain("holdfast", records::remove(&record)),
+            false => None,
+        },
         Job::Remove { paths } => {
             remove_files(&paths);
             None

@@ -133,11 +133,7 @@ pub(crate) fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
         io_priority: process.io_priority.map(io_priority),
         oom_score_adjust: Some(process.oom_score_adjust),
         rlimits: rlimits(process),
-        cgroup_procs: tree
-            .as_ref()
-            .and_then(|tree| tree.group.as_ref())
-            .map(sys::cgroup::Group::procs_files)
-            .unwrap_or_default(),
+        cgroup: tree.as_ref().and_then(|tree| tree.group.as_ref()).map(sys::cgroup::Group::entry),
         stdin,
         stdout: out.as_fd(),
         stderr: err.as_ref().map_or(out.as_fd(), AsFd::as_fd),

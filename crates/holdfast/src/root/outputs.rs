@@ -6,9 +6,73 @@ use super::launch::{Launch, Output as Streams, Tracking, render_argv};
 use super::records::{self, StoredRecord};
 use super::runs::{Run, wants_notify};
 use base::{InstanceId, RunId};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use supervisor::{Input, Output, Pid, RunRecord, RunRole, ServiceSpec};
+
+/// Drops records that are written anew a moment later: between the two nothing is done that the
+/// first one has to be there for. What ends and is started again at once makes two of them.
+pub(crate) fn drop_superseded(outputs: &mut Vec<Output>) {
+    let is_record = |output: &&Output| matches!(output, Output::Persist { .. });
+    if outputs.iter().filter(is_record).count() < 2 {
+        return;
+    }
+    let mut written_later: BTreeMap<InstanceId, RunId> = BTreeMap::new();
+    let mut kept: Vec<Output> = Vec::with_capacity(outputs.len());
+    for output in outputs.drain(..).rev() {
+        match &output {
+            Output::Persist { instance, record } if record.role == RunRole::Present => {
+                if written_later.insert(instance.clone(), record.run).is_some() {
+                    continue;
+                }
+            }
+            // The record of a run beside the present one, which may have been the present one.
+            Output::Persist { instance, record } => {
+                if written_later.get(instance) == Some(&record.run) {
+                    written_later.remove(instance);
+                }
+            }
+            Output::Event(_)
+            | Output::Release { .. }
+            | Output::Watch { .. }
+            | Output::Unwatch { .. } => {}
+            Output::ShutdownComplete => written_later.clear(),
+            Output::Forget { instance }
+            | Output::Spawn { instance, .. }
+            | Output::Attach { instance, .. }
+            | Output::FindMain { instance, .. }
+            | Output::Signal { instance, .. }
+            | Output::SignalTree { instance, .. }
+            | Output::KillTree { instance, .. }
+            | Output::InspectTree { instance, .. }
+            | Output::RunCommand { instance, .. }
+            | Output::Probe { instance, .. }
+            | Output::Gather { instance, .. }
+            | Output::CountConnections { instance, .. }
+            | Output::Freeze { instance, .. }
+            | Output::Relog { instance, .. } => {
+                written_later.remove(instance);
+            }
+        }
+        kept.push(output);
+    }
+    kept.reverse();
+    *outputs = kept;
+}
+
+/// Whether the kernel says at once that nothing is in the group of a run: after the end of a single
+/// process that is the rule, and spares the way to a hand and back. A small read from memory, which
+/// waits for nothing. Where there is a memory limit, a hand has to look at its counter as well.
+fn is_seen_empty(run: &Run) -> bool {
+    let Some(tree) = run.tree.as_ref().filter(|_| run.spec.process.limits.memory.is_none()) else {
+        return false;
+    };
+    // It is locked while it is being killed.
+    let Ok(tree) = tree.try_lock() else { return false };
+    let group = tree.group.as_ref().filter(|group| group.tells_at_once());
+    group.is_some_and(|group| group.members().is_ok_and(|members| members.is_empty()))
+}
 
 impl Driver {
     pub(crate) fn carry_out(&mut self, realm: Realm, output: Output) {
@@ -90,9 +154,12 @@ impl Driver {
         let start_of = record.main.map(|pid| pid.0);
         // What is not the present run speaks for itself alone.
         let present = record.role == RunRole::Present;
-        let instead_of = if present { self.takes_the_place_of(&key) } else { None };
-        let job = Job::Persist { path, record: Box::new(stored), start_of, instead_of };
-        self.hands.give(instance, job);
+        if let Some(record) = present.then(|| self.takes_the_place_of(&key)).flatten() {
+            // After whatever else this turn is about: a start is in a hurry, this is not.
+            let job = Job::Supersede { record, by: path.clone() };
+            self.afterwards.push((instance.clone(), job));
+        }
+        self.hands.give(instance, Job::Persist { path, record: Box::new(stored), start_of });
     }
 
     /// From now on this run's record speaks for its instance. Gives the record that is worth
@@ -271,7 +338,10 @@ impl Driver {
     }
 
     fn tree_work(&mut self, key: RunKey, work: TreeWork) {
-        let tree = self.run(&key).and_then(|run| run.tree.clone());
+        let tree = self.run(&key).and_then(|run| {
+            let looked_at = work == TreeWork::Inspect && is_seen_empty(run);
+            run.tree.clone().filter(|_| !looked_at)
+        });
         match tree {
             Some(tree) => self.hands.give_for_run(&key.clone(), Job::Tree { key, tree, work }),
             None => {
@@ -331,5 +401,71 @@ impl Driver {
                 self.sockets.close_of_service(spec.name.as_str());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use supervisor::{Event, EventKind, Severity, Wish};
+
+    fn id(name: &str) -> InstanceId {
+        name.parse().unwrap()
+    }
+
+    fn record(name: &str, run: u64) -> Output {
+        let run = RunId(run);
+        let wish = Wish::Up;
+        let role = RunRole::Present;
+        let record = RunRecord { run, main: None, ready: false, wish, restarts: 0, slot: 0, role };
+        Output::Persist { instance: id(name), record }
+    }
+
+    fn spawn(name: &str, run: u64) -> Output {
+        let spec = super::super::duties::duty_spec("true".to_owned(), name).unwrap();
+        Output::Spawn { instance: id(name), run: RunId(run), slot: 0, spec: Arc::new(spec) }
+    }
+
+    fn event(name: &str) -> Output {
+        Output::Event(Event {
+            instance: id(name),
+            run: None,
+            kind: EventKind::Exited,
+            severity: Severity::Info,
+            message: String::new(),
+            data: Vec::new(),
+        })
+    }
+
+    fn kept(outputs: &[Output]) -> Vec<Output> {
+        let mut outputs = outputs.to_vec();
+        drop_superseded(&mut outputs);
+        outputs
+    }
+
+    #[test]
+    fn a_record_that_is_written_anew_at_once_is_written_once() {
+        let release = Output::Release { instance: id("a"), run: RunId(1) };
+        let all = [
+            release.clone(),
+            event("a"),
+            record("a", 1),
+            event("b"),
+            record("a", 2),
+            spawn("a", 2),
+        ];
+        let expect = [release, event("a"), event("b"), record("a", 2), spawn("a", 2)];
+        assert_eq!(kept(&all), expect);
+    }
+
+    #[test]
+    fn a_record_that_something_relies_on_is_written_before() {
+        let all = [record("a", 2), spawn("a", 2), record("a", 3), spawn("a", 3)];
+        assert_eq!(kept(&all), all);
+        // What is done to another instance does not rely on it.
+        let all = [record("a", 1), record("b", 1), spawn("b", 1), record("a", 2)];
+        assert_eq!(kept(&all), all[1..]);
+        let all = [record("a", 1), Output::ShutdownComplete, record("a", 2)];
+        assert_eq!(kept(&all), all);
     }
 }

@@ -111,6 +111,8 @@ pub(crate) fn run_here(
     sys::child::become_subreaper().context("cannot become the reaper of orphaned processes")?;
     sys::process::raise_nofile_limit();
     sys::process::ignore_sigpipe();
+    // All threads are started from here to `assemble`; signals are for the loop.
+    let only_the_loop = sys::process::leave_signals_to_others();
     let told: Arc<OnceLock<Arc<Events>>> = Arc::default();
     let stalled = Arc::clone(&told);
     let report = move |stall| {
@@ -121,6 +123,7 @@ pub(crate) fn run_here(
     let (runtime, _detector) = watched_runtime("root", config.daemon.stall_limit, 4, report)?;
     let ended = runtime.block_on(async {
         let (mut driver, mut sources) = assemble(&options, config, context, &mut kept)?;
+        drop(only_the_loop);
         // From now on a stall can be recorded.
         let _ = told.set(Arc::clone(&driver.events));
         if !warnings.is_empty() {

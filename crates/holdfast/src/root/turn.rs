@@ -54,6 +54,7 @@ pub(crate) enum Ended {
 pub(crate) async fn turn(driver: &mut Driver, sources: &mut Sources) -> Ended {
     let mut fed = sys::clock::now();
     loop {
+        driver.close_idle_sockets();
         driver.hands.flush();
         if let Some(ended) = ended(driver) {
             return ended;
@@ -72,7 +73,6 @@ pub(crate) async fn turn(driver: &mut Driver, sources: &mut Sources) -> Ended {
                     let Ok(done) = sources.done.try_recv() else { break };
                     driver.done(done);
                 }
-                driver.close_idle_sockets();
             }
             Some(happening) = sources.happenings.recv() => happened(driver, happening),
             Some(asked) = sources.asked.recv() => driver.asked(asked),

@@ -11,6 +11,7 @@
 mod adoption;
 mod api;
 mod bad_input;
+mod balancer;
 mod cli;
 mod console_page;
 mod daemon;
@@ -30,4 +31,5 @@ mod supervisord;
 mod supervisord_doors;
 mod supervisord_listeners;
 mod support;
+mod tolerance;
 mod watchdog;

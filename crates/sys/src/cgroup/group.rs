@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +23,16 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 pub(super) struct Place {
     pub(super) is_v2: bool,
     pub(super) path: PathBuf,
+}
+
+/// The way into a group.
+#[derive(Debug)]
+pub struct Entry {
+    /// The group, where it is of version 2: a process can be born in it.
+    pub birthplace: Option<OwnedFd>,
+    /// The files into which a process writes itself: one for each hierarchy, that of `birthplace`
+    /// first. One that is born there needs the others only.
+    pub files: Vec<PathBuf>,
 }
 
 /// A control group of one service.
@@ -61,9 +72,14 @@ impl Group {
         (!places.is_empty()).then(|| Self::new(places))
     }
 
-    /// The files through which a process enters the group: one for each hierarchy.
-    pub fn procs_files(&self) -> Vec<PathBuf> {
-        self.places().map(|place| place.path.join("cgroup.procs")).collect()
+    /// The way in.
+    pub fn entry(&self) -> Entry {
+        use rustix::fs::{Mode, OFlags, open};
+        let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
+        let tracking = Some(&self.tracking).filter(|place| place.is_v2);
+        let birthplace = tracking.and_then(|at| open(&at.path, flags, Mode::empty()).ok());
+        let files = self.places().map(|place| place.path.join("cgroup.procs")).collect();
+        Entry { birthplace, files }
     }
 
     /// All processes in it and in groups inside it.
@@ -72,6 +88,12 @@ impl Group {
         let mut left = SUBGROUPS_MAX;
         collect_members(&self.tracking.path, DEPTH_MAX, &mut left, &mut members)?;
         Ok(members)
+    }
+
+    /// True if its members are a short read from memory, and there is nothing more to be asked: of
+    /// version 2, and without a place elsewhere.
+    pub fn tells_at_once(&self) -> bool {
+        self.tracking.is_v2 && self.others.is_empty()
     }
 
     /// Kills everything in it at one stroke, forks in progress included. `false`: this kernel or

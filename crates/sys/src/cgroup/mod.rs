@@ -12,7 +12,7 @@ mod detect;
 mod group;
 
 pub use counters::{Mounts, REPORT_BYTES_MAX};
-pub use group::Group;
+pub use group::{Entry, Group};
 
 use detect::{Hierarchy, Mounted};
 use group::Place;
@@ -139,14 +139,9 @@ impl Cgroups {
                     set_limit(&place, controller, wanted)?;
                     places.push(place);
                 }
-                (Some((_, hierarchy)), None) => {
-                    let place = hierarchy.place(group);
-                    if place.path.is_dir() {
-                        set_limit(&place, controller, None)?;
-                    }
-                }
                 (None, Some(_)) => notices.push(no_controller(controller, group)),
-                (Some(_), _) | (None, None) => {}
+                // Without a limit nobody enters the group of version 1.
+                (Some(_) | None, _) => {}
             }
         }
         if places.is_empty() {

@@ -120,7 +120,7 @@ fn explain(plan: &SpawnPlan<'_>, stage: SpawnStage, errno: i32) -> String {
         SpawnStage::Cgroup => format!(
             "cannot enter the cgroup {}: {why} (it may have been removed from outside; it is made \
              again at the next start)",
-            list(&plan.cgroup_procs)
+            list(plan.cgroup.as_ref().map_or(&[][..], |entry| &entry.files))
         ),
         SpawnStage::OomScore => format!(
             "cannot set the oom score to {}: {why} (below the present one it needs \

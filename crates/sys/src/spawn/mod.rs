@@ -10,25 +10,27 @@
 //! Source: clone(2), vfork(2), execve(2), sd_listen_fds(3).
 
 mod child;
+mod clone;
 mod error;
 
 pub use error::{SpawnError, SpawnStage};
 
-use crate::process::{original_nofile_limit, pointers, set_signal_mask};
+use crate::cgroup;
+use crate::process::{original_nofile_limit, pointers};
 use crate::users::{self, Identity};
 use child::{Prepared, Report};
 use error::Failure;
 use std::cell::UnsafeCell;
 use std::ffi::{CString, OsString};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// The child's stack until it executes: it calls a few shallow functions and execve(2).
-const STACK_BYTES: usize = 64 * 1024;
-
 /// Most descriptors that can be passed to one program.
 pub const PASS_FDS_MAX: usize = 256;
+
+/// Stands for: it was killed before it executed.
+const KILLED: i32 = libc::EINTR;
 
 /// The number of the `RLIMIT_NOFILE` limit.
 const NOFILE: u32 = 7;
@@ -65,8 +67,8 @@ pub struct SpawnPlan<'fd> {
     pub oom_score_adjust: Option<i32>,
     /// `RLIMIT_` number, soft limit, hard limit; `u64::MAX` is none.
     pub rlimits: Vec<(u32, u64, u64)>,
-    /// Files into which the child writes its pid, as `0`, before it drops privileges.
-    pub cgroup_procs: Vec<PathBuf>,
+    /// The control group that it is born in, or enters before it drops privileges.
+    pub cgroup: Option<cgroup::Entry>,
     /// Descriptor 0.
     pub stdin: Stdin,
     /// Descriptor 1.
@@ -111,19 +113,19 @@ pub fn spawn(plan: &SpawnPlan<'_>) -> Result<Spawned, SpawnError> {
     let standard = [stdin, plan.stdout.as_raw_fd(), plan.stderr.as_raw_fd()];
     let mut fds: Vec<RawFd> = standard.to_vec();
     fds.extend(plan.pass_fds.iter().map(AsRawFd::as_raw_fd));
-    let stack = Stack::new().map_err(failed)?;
-
-    let prepared = Prepared {
+    let stack = clone::Stack::new().map_err(failed)?;
+    let rlimits = rlimits(plan);
+    let prepared = |cgroup_procs| Prepared {
         program: texts.program.as_ptr(),
         argv: texts.argv.as_ptr(),
         envp: texts.envp.as_ptr(),
         listen_pid: texts.listen_pid.get().cast(),
         directory: texts.directory.as_ptr(),
-        cgroup_procs: &texts.cgroup_procs,
+        cgroup_procs,
         fds: &fds,
         // Written only by the child, to step out of the way of the numbers it has to fill.
         moved: UnsafeCell::new(fds.clone()),
-        rlimits: &rlimits(plan),
+        rlimits: &rlimits,
         identity: plan.identity.as_ref().filter(|identity| switches(identity)),
         umask: plan.umask,
         nice: plan.nice,
@@ -135,62 +137,61 @@ pub fn spawn(plan: &SpawnPlan<'_>) -> Result<Spawned, SpawnError> {
         parent: std::process::id(),
         report: Report::default(),
     };
-    let spawned = clone_child(&prepared, &stack).map_err(failed)?;
-    match prepared.report.failure() {
-        None if !died_before_exec(&spawned) => {
-            crate::tree::remember_spawned(&plan.env);
-            Ok(spawned)
+    let birthplace = plan.cgroup.as_ref().and_then(|entry| entry.birthplace.as_ref());
+    let born = match (birthplace, texts.cgroup_procs.split_first()) {
+        (Some(group), Some((_, others))) => {
+            let prepared = prepared(others);
+            let spawned = clone::inside(&prepared, &stack, group.as_fd());
+            spawned.map(|spawned| outcome(&prepared, spawned))
         }
-        None => Err(failed(Failure::new(prepared.report.stage(), libc::EINTR))),
-        Some(failure) => {
-            reap(&spawned);
-            Err(failed(failure))
-        }
-    }
-}
-
-/// Lends our memory to a new process until it has executed or ended.
-fn clone_child(prepared: &Prepared<'_>, stack: &Stack) -> Result<Spawned, Failure> {
-    let mut pidfd: RawFd = -1;
-    // No signal at the child's end until it has executed its program (which sets it to SIGCHLD):
-    // a child that fails before is reaped here and by nobody else.
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
-    // While the child runs in our memory, no handler of ours may run in it.
-    let former = set_signal_mask(u64::MAX);
-    // SAFETY: `child::run` gets a pointer to `prepared`, which outlives the child's use of it, as
-    // this thread does not go on before the child has executed or ended (CLONE_VFORK). The child
-    // has a stack of its own and keeps to async-signal-safe system calls. CLONE_PIDFD writes one
-    // descriptor to `pidfd`.
-    let pid = unsafe {
-        libc::clone(
-            child::run,
-            stack.top(),
-            flags,
-            std::ptr::from_ref(prepared).cast_mut().cast(),
-            &raw mut pidfd,
-        )
+        _ => None,
     };
-    let errno = child::errno();
-    set_signal_mask(former);
-    match u32::try_from(pid) {
-        // SAFETY: the kernel has just made this descriptor for us.
-        Ok(pid) => Ok(Spawned { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
-        Err(_) => Err(Failure::new(SpawnStage::Clone, errno)),
+    let result = match born {
+        Some(Err(failure)) if failure.errno == KILLED => {
+            clone::stay_outside();
+            None
+        }
+        born => born,
+    };
+    let spawned = match result {
+        Some(result) => result,
+        None => {
+            let prepared = prepared(&texts.cgroup_procs);
+            let spawned = clone::outside(&prepared, &stack);
+            spawned.and_then(|spawned| outcome(&prepared, spawned))
+        }
+    };
+    let spawned = spawned.map_err(failed)?;
+    crate::tree::remember_spawned(&plan.env);
+    Ok(spawned)
+}
+
+/// What has become of a child that has executed or ended.
+fn outcome(prepared: &Prepared<'_>, spawned: Spawned) -> Result<Spawned, Failure> {
+    match prepared.report.failure() {
+        None if !died_before_exec(&spawned) => Ok(spawned),
+        None => Err(Failure::new(prepared.report.stage(), KILLED)),
+        Some(failure) => {
+            // Its last act was to report.
+            let _ = reap(&spawned);
+            Err(failure)
+        }
     }
 }
 
-/// True, and reaped, if the child was killed before it could execute or report. Only a child that
-/// has not executed yet is found by `__WCLONE`, see above.
+/// True, and reaped, if the child was killed before it could execute or report.
+///
+/// Only a child that has not executed is found by `__WCLONE`, see [`clone`]; it let go of our memory
+/// because it ends, so the wait is for a moment. For one that has executed there is nothing to wait
+/// for. (With `WNOHANG` one that is about to end would be taken for one that runs.)
 fn died_before_exec(spawned: &Spawned) -> bool {
-    let id = spawned.pidfd.as_raw_fd().unsigned_abs();
-    let options = libc::WEXITED | libc::WNOHANG | libc::__WCLONE;
-    matches!(crate::child::wait_for(libc::P_PIDFD, id, options), Ok(Some(_)))
+    matches!(reap(spawned), Ok(Some(_)))
 }
 
-fn reap(spawned: &Spawned) {
+/// Waits for the end of a child that has not executed: it has come already, or is about to.
+fn reap(spawned: &Spawned) -> std::io::Result<Option<(u32, crate::child::Exit)>> {
     let id = spawned.pidfd.as_raw_fd().unsigned_abs();
-    // It has ended already, or is about to: its last act was to report.
-    let _ = crate::child::wait_for(libc::P_PIDFD, id, libc::WEXITED | libc::__WCLONE);
+    crate::child::wait_for(libc::P_PIDFD, id, libc::WEXITED | libc::__WCLONE)
 }
 
 /// Without privileges, "as the user that we are" is nothing that needs a switch, and must not fail.
@@ -246,7 +247,8 @@ impl Texts {
             env.push(text(format!("LISTEN_FDS={}", names.len()).as_bytes())?);
             env.push(text(format!("LISTEN_FDNAMES={}", names.join(":")).as_bytes())?);
         }
-        let cgroup_procs = plan.cgroup_procs.iter().map(|path| text(path.as_os_str().as_bytes()));
+        let files = plan.cgroup.iter().flat_map(|entry| &entry.files);
+        let cgroup_procs = files.map(|path| text(path.as_os_str().as_bytes()));
         let listen_pid = Box::new(UnsafeCell::new(child::LISTEN_PID_TEMPLATE));
         let argv_pointers = pointers(&argv);
         let mut envp = pointers(&env);
@@ -263,44 +265,5 @@ impl Texts {
             listen_pid,
             _owned: [argv, env],
         })
-    }
-}
-
-/// A stack for the child, with a page below it that no one may touch: an overflow ends the child
-/// instead of writing into our memory.
-struct Stack {
-    base: *mut libc::c_void,
-    bytes: usize,
-}
-
-impl Stack {
-    fn new() -> Result<Self, Failure> {
-        let guard = usize::try_from(crate::proc_fs::page_size()).unwrap_or(65_536);
-        let bytes = STACK_BYTES + guard;
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
-        // SAFETY: a new private mapping wherever the kernel likes; nothing of ours is replaced.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
-        if base == libc::MAP_FAILED {
-            return Err(Failure::new(SpawnStage::Clone, child::errno()));
-        }
-        let stack = Self { base, bytes };
-        // SAFETY: the first page of the mapping that we have just made, which nobody uses yet.
-        if unsafe { libc::mprotect(base, guard, libc::PROT_NONE) } != 0 {
-            return Err(Failure::new(SpawnStage::Clone, child::errno()));
-        }
-        Ok(stack)
-    }
-
-    /// Stacks grow downwards. Both page sizes and the stack's are multiples of 16, as the ABI wants.
-    fn top(&self) -> *mut libc::c_void {
-        self.base.wrapping_byte_add(self.bytes)
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        // SAFETY: our own mapping; the child that used it has executed or ended.
-        unsafe { libc::munmap(self.base, self.bytes) };
     }
 }

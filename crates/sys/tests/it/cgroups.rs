@@ -1,7 +1,7 @@
 //! Limits that are really enforced, in whichever generation of cgroups this machine has.
 
 use crate::support::{Output, be_subreaper, plan, wait, wait_for};
-use sys::cgroup::{CgroupError, Cgroups, Group, Limits};
+use sys::cgroup::{CgroupError, Cgroups, Entry, Group, Limits};
 use sys::child::Exit;
 use sys::spawn::{Spawned, spawn};
 
@@ -17,7 +17,7 @@ fn detect(name: &str) -> Option<Cgroups> {
 
 fn start(script: &str, group: &Group, output: &Output) -> Spawned {
     let mut plan = plan(&["sh", "-c", script], output.fd());
-    plan.cgroup_procs = group.procs_files();
+    plan.cgroup = Some(group.entry());
     spawn(&plan).unwrap()
 }
 
@@ -79,6 +79,45 @@ fn d2_members_are_listed_killed_and_the_group_removed() {
 }
 
 #[test]
+fn d2_a_process_is_born_in_its_group_or_enters_it_where_it_cannot_be() {
+    let Some(cgroups) = detect("births") else { return };
+    let (group, _) = cgroups.create("web:1.1", &Limits::default()).unwrap();
+    let nowhere = std::path::PathBuf::from("/no/cgroup.procs");
+    let entry = |change: fn(&mut Entry, std::path::PathBuf), to| {
+        let mut entry = group.entry();
+        change(&mut entry, to);
+        entry
+    };
+    let start = |entry| {
+        let output = Output::new();
+        let mut plan = plan(&["sleep", "1000"], output.fd());
+        plan.cgroup = Some(entry);
+        spawn(&plan)
+    };
+    let ends = |spawned: Spawned| {
+        assert_eq!(group.members().unwrap(), [spawned.pid]);
+        sys::process::kill(spawned.pid, libc::SIGKILL);
+        assert_eq!(wait(spawned.pid), Exit::Signal(libc::SIGKILL));
+    };
+    match group.entry().birthplace {
+        // Nobody writes into the file of the group: it would fail.
+        Some(_) => ends(start(entry(|entry, to| entry.files[0] = to, nowhere)).unwrap()),
+        None => println!("no hierarchy of version 2: skipped"),
+    }
+    // Some directory that is no group: it enters by the file.
+    let no_group = |entry: &mut Entry, path| {
+        entry.birthplace = Some(std::fs::File::open(path).unwrap().into());
+    };
+    ends(start(entry(no_group, "/".into())).unwrap());
+
+    // Where the kernel kills who is born in a group that was killed, it is made anew and enters.
+    if group.kill_all().unwrap() {
+        ends(start(group.entry()).unwrap());
+    }
+    clean_up(&cgroups, &group);
+}
+
+#[test]
 fn h7_the_memory_limit_kills_and_the_kill_is_counted() {
     let Some(cgroups) = detect("memory") else { return };
     let limits = Limits { memory: Some(24 * 1024 * 1024), ..Limits::default() };
@@ -122,7 +161,7 @@ fn the_cpu_limit_is_written_and_used_time_is_counted() {
     let Some(cgroups) = detect("cpu") else { return };
     let limits = Limits { cpu_percent: Some(50), ..Limits::default() };
     let Some(group) = create(&cgroups, limits) else { return };
-    let throttled = group.procs_files().iter().any(|file| {
+    let throttled = group.entry().files.iter().any(|file| {
         let directory = file.parent().unwrap();
         let read = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap_or_default();
         read("cpu.max").trim() == "50000 100000" || read("cpu.cfs_quota_us").trim() == "50000"

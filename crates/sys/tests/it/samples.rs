@@ -316,7 +316,7 @@ fn d2_the_members_of_a_control_group_are_looked_at() {
     let output = Output::new();
     let script = "(setsid sh -c 'sleep 1000 & exec sleep 1000' &); (exit 0) & exec sleep 1000";
     let mut plan = plan(&["/bin/sh", "-c", script], output.fd());
-    plan.cgroup_procs = group.procs_files();
+    plan.cgroup = Some(group.entry());
     let spawned = spawn(&plan).unwrap();
     let mut sampler = Sampler::new(std::process::id());
     let as_told = Group::of_directories(group.directories());

@@ -190,7 +190,10 @@ fn each_failure_names_its_cause_and_remedy() {
     let error = fails(&["/bin/true"], |plan| plan.directory = "/no/where".into());
     assert!(error.to_string().contains("cannot enter directory /no/where: no such file"));
     assert_eq!((error.stage, error.permanent()), (SpawnStage::Directory, true));
-    let error = fails(&["/bin/true"], |plan| plan.cgroup_procs = vec!["/no/cgroup.procs".into()]);
+    let error = fails(&["/bin/true"], |plan| {
+        let files = vec!["/no/cgroup.procs".into()];
+        plan.cgroup = Some(sys::cgroup::Entry { birthplace: None, files });
+    });
     assert!(error.to_string().contains("cannot enter the cgroup /no:"), "{error}");
     assert!(!error.permanent());
     let error = fails(&["/bin/true"], |plan| plan.rlimits = vec![(7, u64::MAX, u64::MAX)]);

@@ -49,7 +49,7 @@ pub(crate) fn plan<'fd>(argv: &[&str], output: BorrowedFd<'fd>) -> SpawnPlan<'fd
         io_priority: None,
         oom_score_adjust: None,
         rlimits: Vec::new(),
-        cgroup_procs: Vec::new(),
+        cgroup: None,
         stdin: Stdin::Null,
         stdout: output,
         stderr: output,

@@ -17,7 +17,7 @@ fn token(name: &str) -> String {
 fn start(script: &str, token: &str, output: &Output, tree: &mut Tree) -> Spawned {
     let mut plan = plan(&["sh", "-c", script], output.fd());
     plan.env.push(("HOLDFAST_RUN".into(), token.into()));
-    plan.cgroup_procs = tree.group.iter().flat_map(sys::cgroup::Group::procs_files).collect();
+    plan.cgroup = tree.group.as_ref().map(sys::cgroup::Group::entry);
     let spawned = spawn(&plan).unwrap();
     tree.known.push(spawned.pid);
     spawned
