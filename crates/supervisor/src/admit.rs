@@ -110,6 +110,7 @@ impl Supervisor {
     fn admit(&mut self, now: Now, at: &At, but: Option<&str>, out: &mut Vec<Output>) {
         let Some(run) = self.run_mut(at) else { return };
         let warmed = run.warm_up.take().is_some();
+        run.admitted = Some(now);
         let (role, took) = (run.role.told(), now.since(run.spawned));
         if warmed {
             let colon = if but.is_some() { ": " } else { "" };
@@ -163,6 +164,15 @@ impl Supervisor {
     pub(crate) fn drain_due(&mut self, now: Now, at: &At, out: &mut Vec<Output>) {
         let Some(run) = self.run_mut(at) else { return };
         let (Role::Leaving(drain), Stage::Running) = (&mut run.role, &run.stage) else { return };
+        if let Some(shared) = drain.shared {
+            if shared <= now {
+                drain.shared = None;
+                let drain = *drain;
+                self.announce(&at.id.service);
+                self.leave_rotation(now, at, drain, out);
+            }
+            return;
+        }
         if drain.is_over(now) {
             if run.cannot_run {
                 run.end = Some(End::Stop);

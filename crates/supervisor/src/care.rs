@@ -9,13 +9,12 @@
 //! the host starves, while what it depends on is down, or once the restart budget is spent (H16,
 //! H19, H26).
 
-use crate::instance::{At, Instance, Stage};
+use crate::hindrance::Hindrance;
+use crate::instance::{At, Instance, Role, Stage};
 use crate::machine::Supervisor;
 use crate::replace::{Cause, Replacement};
 use crate::watch::{DependencyState, Verdict, VerdictState};
-use crate::{
-    DependencyTarget, EventKind, HealthState, Mode, Output, RunRole, Severity, Value, Wish,
-};
+use crate::{DependencyTarget, EventKind, HealthState, Mode, Output, Severity, Value, Wish};
 use base::{InstanceId, Now, RunId, format_duration};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,29 +49,6 @@ pub(crate) struct Care {
     pub(crate) health: Option<HealthState>,
 }
 
-/// Why nothing is done.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Hindrance {
-    GivenUp(String),
-    Host(String),
-    Dependency(String),
-    Group(InstanceId),
-    Earlier,
-    Later(Now),
-}
-
-impl Hindrance {
-    pub(crate) fn words(&self) -> String {
-        match self {
-            Self::GivenUp(why) | Self::Dependency(why) => why.clone(),
-            Self::Host(why) => format!("the host starves: {why}"),
-            Self::Group(other) => format!("{other} is out of rotation, and comes first"),
-            Self::Earlier => "its earlier run is not gone yet".to_owned(),
-            Self::Later(_) => "the last replacement failed; it is tried again later".to_owned(),
-        }
-    }
-}
-
 impl Care {
     pub(crate) fn run_ended(&mut self, slot: u16, evidence: Option<String>) {
         self.slot = slot;
@@ -90,7 +66,7 @@ impl Care {
     pub(crate) fn due(&self) -> Option<Now> {
         let step = self.replacement.as_ref().and_then(|replacement| replacement.step.due());
         let later = match self.suppressed {
-            Some(Hindrance::Later(at)) => Some(at),
+            Some(Hindrance::Later(at) | Hindrance::Settling(_, at)) => Some(at),
             _ => None,
         };
         step.into_iter().chain(later).min()
@@ -127,9 +103,10 @@ impl Instance {
     pub(crate) fn health_of(&self, run: RunId) -> HealthState {
         let Some(known) = self.run_at(run) else { return self.health_of_none() };
         if !self.is_present(run) {
-            return match known.role.told() {
-                RunRole::Present | RunRole::Successor => HealthState::Starting,
-                RunRole::Leaving | RunRole::Quarantined { .. } => HealthState::Draining,
+            return match (&known.role, &known.stage) {
+                (Role::Present | Role::Successor, _) => HealthState::Starting,
+                (Role::Leaving(drain), Stage::Running) if drain.shared.is_some() => HealthState::Up,
+                (Role::Leaving(_) | Role::Quarantined { .. }, _) => HealthState::Draining,
             };
         }
         match known.stage {
@@ -321,66 +298,6 @@ impl Supervisor {
             return Some(Cause::asked(by));
         }
         instance.worst().map(|(verdict, _)| Cause::of(verdict))
-    }
-
-    /// Why it is not replaced now although it should be.
-    pub(crate) fn hindrance(
-        &self,
-        now: Now,
-        instance: &Instance,
-        cause: &Cause,
-    ) -> Option<Hindrance> {
-        let care = &instance.care;
-        if !cause.is_asked() {
-            if let Some(why) = &care.given_up {
-                return Some(Hindrance::GivenUp(why.clone()));
-            }
-            if let Some(at) = care.not_before.filter(|at| now < *at) {
-                return Some(Hindrance::Later(at));
-            }
-            // What itself eats the memory is the cure of the host, not its victim.
-            if let Some(why) = self.pressure.as_ref().filter(|_| !cause.relieves) {
-                return Some(Hindrance::Host(why.clone()));
-            }
-            if let Some(why) = instance.dependency_trouble().filter(|_| !cause.is_own_leak()) {
-                return Some(Hindrance::Dependency(why));
-            }
-        }
-        let on_their_way = instance
-            .others
-            .iter()
-            .any(|run| matches!(run.role.told(), RunRole::Successor | RunRole::Leaving));
-        if on_their_way {
-            return Some(Hindrance::Earlier);
-        }
-        self.group_is_full(instance, cause).map(Hindrance::Group)
-    }
-
-    /// One of the same service that is out of rotation, where no more may be.
-    fn group_is_full(&self, instance: &Instance, cause: &Cause) -> Option<InstanceId> {
-        let ids = self.ids_of(&instance.id.service);
-        let others = ids.iter().filter(|id| **id != instance.id);
-        let others = others.filter_map(|id| self.instances.get(id));
-        // What is planned can wait until all the others serve; sickness waits for replacements only.
-        let mut out = others.filter(|other| {
-            let missing = cause.planned && other.health() != HealthState::Up;
-            other.care.replacement.is_some() || (missing && other.wish == Wish::Up)
-        });
-        let max = usize::from(instance.spec.tolerance.replace.group_max);
-        out.nth(max.saturating_sub(1)).map(|other| other.id.clone())
-    }
-
-    fn hinder(&mut self, id: &InstanceId, cause: &Cause, why: Hindrance, out: &mut Vec<Output>) {
-        let Some(instance) = self.instances.get_mut(id) else { return };
-        let before = instance.care.suppressed.replace(why.clone());
-        let same = before
-            .is_some_and(|before| std::mem::discriminant(&before) == std::mem::discriminant(&why));
-        let news = !same && !matches!(why, Hindrance::GivenUp(_) | Hindrance::Earlier);
-        if news {
-            let message = format!("{id} is not replaced: {}; {}", why.words(), cause.message);
-            let data = vec![("detector", Value::Text(cause.detector.clone()))];
-            self.event(id, EventKind::Suppressed, Severity::Warning, message, data, out);
-        }
     }
 
     /// The budget of restarts is spent: nothing more is done until somebody asks (H26).

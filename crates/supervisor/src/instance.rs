@@ -77,7 +77,7 @@ pub(crate) enum Role {
     Present,
     /// On its way up beside the present one.
     Successor,
-    /// Out of rotation: its connections end, then it is stopped.
+    /// Out of rotation, or soon: its connections end, then it is stopped.
     Leaving(Drain),
     /// Frozen, and kept for inspection.
     Quarantined {
@@ -89,6 +89,9 @@ pub(crate) enum Role {
 /// Connections are given time to end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Drain {
+    /// It still has work until then, as its successor has: balancers must have seen that one
+    /// first, or nobody would have work for a moment. `None`: it is out of rotation.
+    pub(crate) shared: Option<Now>,
     /// Not before then: balancers must have seen that it is out of rotation.
     pub(crate) settled: Now,
     /// No later than then.
@@ -126,6 +129,8 @@ pub(crate) struct Run {
     pub(crate) main: Option<Pid>,
     pub(crate) spawned: Now,
     pub(crate) ready_since: Option<Now>,
+    /// In rotation since; `None`: not yet, or since before this daemon began.
+    pub(crate) admitted: Option<Now>,
     pub(crate) stage: Stage,
     /// Since when it is on its way down.
     pub(crate) down_since: Option<Now>,
@@ -203,6 +208,7 @@ impl Run {
             main: None,
             spawned: now,
             ready_since: None,
+            admitted: None,
             stage: Stage::Spawning,
             down_since: None,
             end: None,
@@ -253,10 +259,13 @@ impl Run {
 impl Drain {
     /// Nothing is waited for.
     pub(crate) fn over(now: Now) -> Self {
-        Self { settled: now, until: now, again: None, empty: true }
+        Self { shared: None, settled: now, until: now, again: None, empty: true }
     }
 
     pub(crate) fn due(&self) -> Now {
+        if let Some(shared) = self.shared {
+            return shared;
+        }
         let next = if self.empty { Some(self.settled) } else { self.again };
         next.map_or(self.until, |next| next.min(self.until))
     }

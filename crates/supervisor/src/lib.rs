@@ -25,6 +25,7 @@ mod adopting;
 mod blame;
 mod care;
 mod ending;
+mod hindrance;
 mod order;
 mod reload;
 mod replace;

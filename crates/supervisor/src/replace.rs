@@ -11,7 +11,7 @@
 //! that is not planned to go leaves the rotation before anything else happens to it; the budget of
 //! restarts is charged when something is stopped, not before.
 
-use crate::care::Hindrance;
+use crate::hindrance::Hindrance;
 use crate::instance::{At, Drain, End, Evidence, Stage};
 use crate::machine::{Supervisor, millis};
 use crate::watch::{Verdict, VerdictState};
@@ -196,7 +196,11 @@ impl Supervisor {
     /// Time has passed for a replacement.
     pub(crate) fn care_due(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
-        if matches!(instance.care.suppressed, Some(Hindrance::Later(at)) if at <= now) {
+        let over = matches!(
+            instance.care.suppressed,
+            Some(Hindrance::Later(at) | Hindrance::Settling(_, at)) if at <= now
+        );
+        if over {
             instance.care.suppressed = None;
         }
         let Some(replacement) = &mut instance.care.replacement else { return };

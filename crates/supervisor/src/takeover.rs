@@ -8,7 +8,7 @@ use crate::instance::{At, Drain, End, Role};
 use crate::machine::{Supervisor, millis};
 use crate::replace::{Cause, Replacement, Step};
 use crate::start::short;
-use crate::{EventKind, Output, RunRole, Severity, Successor, Value};
+use crate::{EventKind, Output, ReplacePolicy, RunRole, Severity, Successor, Value};
 use base::{InstanceId, Now};
 use std::time::Duration;
 
@@ -50,10 +50,10 @@ impl Supervisor {
         let Some(replacement) = &mut instance.care.replacement else { return };
         let at = At { id: id.clone(), run: replacement.run };
         let hopeless = replacement.cause.is_hopeless();
-        let (drain, counts) = drain_of(now, &instance.spec.tolerance.replace, hopeless);
+        let drain = drain_of(now, &instance.spec.tolerance.replace, hopeless);
         replacement.step = Step::Drain(drain);
         self.say_draining(now, &at, &drain, out);
-        if counts {
+        if !drain.empty {
             let (instance, run) = (at.id, at.run);
             out.push(Output::CountConnections { instance, run });
         } else if drain.is_over(now) {
@@ -128,7 +128,7 @@ impl Supervisor {
         instance.care.run_ended(slot, bundle);
         let Some(mut old) = old else { return };
         let old_at = At { id: id.clone(), run: old.id };
-        let (drain, counts) = drain_of(now, &policy.replace, replacement.cause.is_hopeless());
+        let drain = drain_beside(now, &policy.replace, &replacement.cause);
         old.role = Role::Leaving(drain);
         old.cannot_run = replacement.cause.cannot_run;
         instance.others.push(old);
@@ -139,15 +139,27 @@ impl Supervisor {
             self.quarantine(now, &old_at, out);
         } else {
             self.persist_at(&old_at, out);
-            self.say_draining(now, &old_at, &drain, out);
-            if counts {
-                let (instance, run) = (old_at.id, old_at.run);
-                out.push(Output::CountConnections { instance, run });
-            } else {
-                self.drain_due(now, &old_at, out);
+            if drain.shared.is_none() {
+                self.leave_rotation(now, &old_at, drain, out);
             }
         }
         self.announce(&id.service);
+    }
+
+    /// An old run gets no more work: its connections are to end.
+    pub(crate) fn leave_rotation(
+        &mut self,
+        now: Now,
+        at: &At,
+        drain: Drain,
+        out: &mut Vec<Output>,
+    ) {
+        self.say_draining(now, at, &drain, out);
+        if drain.empty {
+            return self.drain_due(now, at, out);
+        }
+        let (instance, run) = (at.id.clone(), at.run);
+        out.push(Output::CountConnections { instance, run });
     }
 
     /// A new run serves in the place of the one that was replaced.
@@ -212,11 +224,16 @@ impl Supervisor {
     }
 }
 
-/// How long connections have to end, and whether they are counted.
-fn drain_of(now: Now, policy: &crate::ReplacePolicy, hopeless: bool) -> (Drain, bool) {
+/// What was not taken out of rotation before stays in it until balancers have seen its successor.
+fn drain_beside(now: Now, policy: &ReplacePolicy, cause: &Cause) -> Drain {
+    let shared = (cause.planned && !policy.settle.is_zero()).then(|| now + policy.settle);
+    Drain { shared, ..drain_of(shared.unwrap_or(now), policy, cause.is_hopeless()) }
+}
+
+/// How long connections have to end. They are counted unless they are not waited for.
+fn drain_of(now: Now, policy: &ReplacePolicy, hopeless: bool) -> Drain {
     let counts = !hopeless && !policy.drain.is_zero();
     let longest = if counts { policy.drain.max(policy.settle) } else { policy.settle };
-    let drain =
-        Drain { settled: now + policy.settle, until: now + longest, again: None, empty: !counts };
-    (drain, counts)
+    let (settled, until) = (now + policy.settle, now + longest);
+    Drain { shared: None, settled, until, again: None, empty: !counts }
 }

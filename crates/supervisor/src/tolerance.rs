@@ -305,8 +305,10 @@ pub enum DependencyTarget {
 pub struct ReplacePolicy {
     /// Whether the successor runs beside the old one for a while.
     pub successor: Successor,
-    /// At least this long out of rotation before it is stopped: the time in which every balancer
-    /// has asked once. Default 0.
+    /// The time in which every balancer has asked once: at least this long out of rotation before
+    /// it is stopped. What is planned waits for it in the other direction too: beside, the old run
+    /// has work until its successor has been in rotation this long; after, the next of the group
+    /// waits this long (H22). Default 0.
     pub settle: Duration,
     /// At most this long for its connections to end. Default 10 s; 0 = they are not waited for.
     pub drain: Duration,

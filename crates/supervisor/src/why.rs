@@ -1,6 +1,6 @@
 //! Why an instance is as it is: from the nearest cause down to the root, in words (G13).
 
-use crate::care::Hindrance;
+use crate::hindrance::Hindrance;
 use crate::instance::{End, Instance, Rest, Stage};
 use crate::machine::Supervisor;
 use crate::start::wait_words;

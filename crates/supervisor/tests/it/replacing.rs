@@ -371,6 +371,48 @@ fn h22_what_is_planned_waits_for_a_member_that_is_missing_and_sickness_does_not(
 }
 
 #[test]
+fn h22_beside_the_old_one_has_work_until_balancers_have_seen_its_successor() {
+    let mut it = Bench::running(web().beside().drains(1, 5));
+    it.ask(Action::Replace, "web");
+    let lines = it.spawned("web", 11);
+    assert_eq!(deeds(&lines), ["unwatch web, run 1", "watch web, run 2: enforce"]);
+    let told = |it: &Bench| {
+        let seen = it.seen("web");
+        seen.runs.iter().map(|run| (run.role, run.health.as_str())).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&it), [(RunRole::Present, "up"), (RunRole::Leaving, "up")]);
+    assert_eq!(it.after_ms(999), [""; 0]);
+    assert_eq!(
+        it.after_ms(1),
+        [
+            "service.draining: web is out of rotation, its connections have 5s to end",
+            "count connections of web, run 1",
+        ]
+    );
+    assert_eq!(told(&it), [(RunRole::Present, "up"), (RunRole::Leaving, "draining")]);
+    assert_eq!(it.open("web", FIRST, 0), [""; 0], "balancers have not seen that it is out");
+    assert_eq!(deeds(&it.after(SECOND)), ["signal 15 to pid 10 of web"]);
+}
+
+#[test]
+fn h22_after_the_next_of_a_group_waits_until_balancers_know_the_one_before() {
+    let mut it = Bench::all_running([web().times(2).drains(3, 3)]);
+    it.after(10 * SECOND);
+    it.ask(Action::Replace, "web:0");
+    it.ask(Action::Replace, "web:1");
+    it.after(3 * SECOND);
+    it.ends("web:0", 10, Exit::Signal(15));
+    let lines = it.spawned("web:0", 20);
+    assert!(!lines.iter().any(|line| line.contains("web:1")), "{lines:#?}");
+    let lines = it.after(3 * SECOND);
+    assert_eq!(lines[0], "service.replacing: web:1 is being replaced: ada asked for it");
+    // Who is sick serves nobody: it need not wait.
+    let mut it = Bench::all_running([web().times(2).drains(3, 3)]);
+    let lines = it.sick("web:0", "hang");
+    assert!(lines.iter().any(|line| line.contains("web:0 is being replaced")), "{lines:#?}");
+}
+
+#[test]
 fn h20_an_operator_replaces_without_a_gap() {
     let mut it = Bench::running(web().beside().but(|spec| spec.tolerance.mode = Mode::Off));
     assert_eq!(
