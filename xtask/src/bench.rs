@@ -5,17 +5,16 @@
 //! Invariants: every figure in the page comes from one run of this program; a contender that is
 //! missing or fails is named, not left out; no process and no file stays behind.
 
-mod cgroups;
 mod contender;
 mod cost;
 mod idle;
-mod machine;
+pub(crate) mod machine;
 mod page;
 mod process;
 mod run;
 
+use crate::marks;
 use crate::report::{say, title};
-use crate::tool;
 use anyhow::{Context, Result, bail};
 use contender::Contender;
 use std::time::Duration;
@@ -73,7 +72,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         say(build);
     }
     if options.write {
-        page::write(&tool::root().join("docs/benchmarks.md"), &supervisors, build.as_deref())?;
+        let mut sections = vec![("supervisor", &*supervisors)];
+        sections.extend(build.as_deref().map(|build| ("build", build)));
+        marks::write("docs/benchmarks.md", &sections)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Development tasks of this workspace: `cargo xtask tidy | test | ci | bench | dist`.
+//! Development tasks of this workspace: `cargo xtask tidy | test | ci | bench | faults | soak | dist`.
 //!
 //! Why: what a developer types, what the documentation says and what CI runs must be one and the
 //! same thing, so all three call this program.
@@ -7,8 +7,11 @@
 mod bench;
 mod ci;
 mod dist;
+mod faults;
+mod marks;
 mod packages;
 mod report;
+mod soak;
 mod test_run;
 mod tidy;
 mod tool;
@@ -25,6 +28,8 @@ usage: cargo xtask <task>
   ci                everything that has to be green before a commit
   dist              the release binary and the Debian package
   bench supervisor  1,000 idle processes under Holdfast and four others; makes docs/benchmarks.md
+  faults            every fault of the catalogue, observed and enforced; makes docs/faults.md
+  soak replacements 1,000 planned replacements under load, without a failed request
 ";
 
 fn main() -> ExitCode {
@@ -36,6 +41,8 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(),
         ["dist"] => dist::run(),
         ["bench", rest @ ..] => bench::run(rest),
+        ["faults", rest @ ..] => faults::run(rest),
+        ["soak", rest @ ..] => soak::run(rest),
         ["help" | "--help" | "-h"] => {
             say(USAGE);
             return ExitCode::SUCCESS;

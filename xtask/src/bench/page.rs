@@ -1,16 +1,10 @@
-//! The tables of docs/benchmarks.md: made from figures, put between marks, never edited by hand.
-//!
-//! Invariant: what stands outside the marks is left alone, and a section that was not measured now
-//! keeps what was measured last.
+//! The tables of docs/benchmarks.md: made from figures, never edited by hand.
 
 use super::Size;
 use super::cost::Build;
 use super::run::{Figures, Outcome, quantile};
-use crate::report::{say, seconds};
-use anyhow::{Context, Result};
+use crate::report::seconds;
 use std::fmt::Write;
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 /// The command that makes the page.
@@ -113,41 +107,10 @@ fn millis(time: Duration) -> String {
     if millis < 100.0 { format!("{millis:.2} ms") } else { format!("{millis:.0} ms") }
 }
 
-/// Puts the tables into the page.
-pub(crate) fn write(path: &Path, supervisors: &str, build: Option<&str>) -> Result<()> {
-    let page =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut page = put(&page, "supervisor", supervisors)?;
-    if let Some(build) = build {
-        page = put(&page, "build", build)?;
-    }
-    fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
-    say(&format!("wrote {}", path.display()));
-    Ok(())
-}
-
-/// Replaces what stands between the marks of a section.
-fn put(page: &str, section: &str, text: &str) -> Result<String> {
-    let (begin, end) = (format!("<!-- {section}: begin -->\n"), format!("<!-- {section}: end -->"));
-    let (before, rest) =
-        page.split_once(&begin).with_context(|| format!("the page has no line `{begin}`"))?;
-    let (_, after) =
-        rest.split_once(&end).with_context(|| format!("the page has no line `{end}`"))?;
-    Ok(format!("{before}{begin}{}\n{end}{after}", text.trim_end()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::process::Use;
     use super::*;
-
-    #[test]
-    fn only_what_is_between_the_marks_is_replaced() {
-        let page = "a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb\n<!-- y: begin -->\nkept\n<!-- y: end -->\n";
-        let changed = put(page, "x", "new\n").unwrap();
-        assert_eq!(changed, page.replace("old", "new"));
-        assert!(put(page, "z", "new").is_err());
-    }
 
     #[test]
     fn a_row_for_each_contender() {

@@ -4,7 +4,6 @@
 //! left; the pauses between deaths are drawn from a fixed seed and are the same for all.
 
 use super::Size;
-use super::cgroups;
 use super::contender::{Contender, Scene};
 use super::idle::{Executed, Idle, Reports, now_ns};
 use super::process::{self, Handle, Use};
@@ -312,7 +311,7 @@ impl<'a> Running<'a> {
         }
         self.child.wait()?;
         self.ended = true;
-        cgroups::remove(&self.folder.join("state"));
+        trial::remove_cgroups(&self.folder.join("state"));
         Ok(())
     }
 }

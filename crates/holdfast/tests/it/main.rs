@@ -24,6 +24,7 @@ mod lifecycle;
 mod limits;
 mod ordering;
 mod peers;
+mod planned;
 mod reload;
 mod sockets;
 mod superlance;

@@ -1,9 +1,14 @@
 //! `web`, an HTTP server that can be told to crash.
+//!
+//! Asked to end, it takes no new connection and finishes those it has: each gets one more answer,
+//! which says that the connection ends with it. Whoever shares its listening socket loses no
+//! request.
 
 use super::{passed, say};
 use anyhow::Context;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -11,10 +16,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// Connections served at once; more wait in the accept queue.
 const CONNECTIONS_MAX: usize = 256;
@@ -24,6 +31,9 @@ const HEADER_MAX: Duration = Duration::from_secs(5);
 
 /// Pause between two lines that say how many requests came.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a connection on which nothing comes is kept once it is time to end.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
 /// What `/crash` exits with ("internal software error", sysexits(3)).
 const CRASHED: i32 = 70;
@@ -49,8 +59,14 @@ pub(super) async fn run(listen: Option<SocketAddr>) -> anyhow::Result<()> {
         while connections.try_join_next().is_some() {}
     }
     say("asked to end");
+    ENDING.store(true, Ordering::Relaxed);
+    let all_done = async { while connections.join_next().await.is_some() {} };
+    let _ = timeout(GOODBYE_MAX, all_done).await;
     Ok(())
 }
+
+/// Each answer is the last one of its connection.
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 async fn serve(stream: TcpStream) {
     let mut builder = http1::Builder::new();
@@ -86,5 +102,8 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
+    if ENDING.load(Ordering::Relaxed) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response)
 }

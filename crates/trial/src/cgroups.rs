@@ -11,7 +11,7 @@ use std::path::Path;
 const DEPTH_MAX: usize = 8;
 
 /// Removes the groups of the daemon that had this state directory.
-pub(crate) fn remove(state: &Path) {
+pub fn remove(state: &Path) {
     // Contenders without control groups have no such file, and nothing to remove.
     let Ok(identity) = fs::read_to_string(state.join("id")) else { return };
     let name = format!("holdfast-{}", identity.trim());
