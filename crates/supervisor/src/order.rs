@@ -199,9 +199,11 @@ impl Supervisor {
         }
         instance.wish = Wish::Down;
         reason.clone_into(&mut instance.wish_reason);
-        if idle {
+        if instance.run.is_none() {
             instance.rest = Rest::Idle;
             instance.since = now;
+        }
+        if idle {
             let message = format!("{id} is stopped: {reason}");
             let kind = crate::EventKind::Stopped;
             self.event(id, kind, crate::Severity::Info, message, Vec::new(), out);

@@ -474,3 +474,15 @@ fn the_end_of_the_daemon_leaves_no_run_of_any_role() {
     let lines = it.run_ends("web", FIRST, 10);
     assert_eq!(lines.last().unwrap(), "shutdown complete");
 }
+
+#[test]
+fn what_waits_for_its_turn_while_a_corpse_is_kept_can_be_stopped() {
+    let behind = service("db");
+    let mut it = Bench::all_running([behind, kept(web().requires("db"), 3_600, 1)]);
+    it.exited("db", 10, Exit::Code(1));
+    it.sick("web", "hang");
+    assert_eq!(it.phase("web"), Phase::Waiting, "its successor waits for the database");
+    it.ask(Action::Stop, "web");
+    it.run_ends("web", SECOND_RUN, 11);
+    assert_eq!((it.phase("web"), it.seen("web").runs.len()), (Phase::Stopped, 0));
+}
