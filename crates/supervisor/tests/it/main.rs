@@ -25,3 +25,9 @@ mod life;
 mod random;
 mod world;
 mod year;
+
+mod watch_answers;
+mod watch_bench;
+mod watch_hangs;
+mod watch_leaks;
+mod watch_planned;
