@@ -15,6 +15,7 @@ mod snapshot;
 mod spec;
 mod tolerance;
 
+pub mod report;
 pub mod watch;
 
 mod instance;
