@@ -72,6 +72,8 @@ pub struct Setup {
     pub agent: Option<TcpListener>,
     /// Cursors of the other duties that read the events' segment files.
     pub other_readers: Vec<PathBuf>,
+    /// Where the mail duty writes down how its queue stands; `None` without mail.
+    pub mail_view: Option<PathBuf>,
     /// The effective configuration.
     pub config: config::Config,
 }
@@ -98,6 +100,7 @@ pub enum ServeError {
 /// What handlers share.
 pub(crate) struct App {
     pub(crate) config: config::Config,
+    pub(crate) mail_view: Option<PathBuf>,
     pub(crate) root: RootLink,
     pub(crate) snapshots: Snapshots,
     pub(crate) pulse: Pulse,
@@ -117,7 +120,7 @@ pub(crate) struct App {
 /// Serves until `shutdown`, or until the root has closed its end of the link. To be run on a
 /// current-thread runtime with time and I/O enabled.
 pub async fn serve(setup: Setup, shutdown: CancellationToken) -> Result<(), ServeError> {
-    let Setup { root, api, http, tcp, health, agent, other_readers, config } = setup;
+    let Setup { root, api, http, tcp, health, agent, other_readers, mail_view, config } = setup;
     let root = tokio_unix(root)?;
     let doors = Doors::open(api, http, tcp, health, agent)?;
     let mut tasks = JoinSet::new();
@@ -138,6 +141,7 @@ pub async fn serve(setup: Setup, shutdown: CancellationToken) -> Result<(), Serv
         pictures: watch::Sender::new(None),
         shutdown: shutdown.clone(),
         config,
+        mail_view,
         root,
         history: history.clone(),
     });

@@ -8,6 +8,7 @@
 //! Source: Prometheus, "Exposition formats", "Metric and label naming".
 
 mod health;
+mod mail;
 
 use crate::App;
 use crate::history::{LIVE_EVENTS_MAX, QUESTIONS_MAX};
@@ -39,6 +40,9 @@ pub(crate) async fn collect(app: &App) -> String {
             "Events that could not be written since the root started.",
         );
         page.sample(&[], snapshot.events_lost);
+    }
+    if let Some(view) = mail::view(app).await {
+        mail::mail(&mut page, &view);
     }
     own_work(&mut page, app);
     processes(&mut page, snapshot.as_deref());

@@ -8,12 +8,14 @@
 
 mod event;
 mod frame;
+mod mail;
 mod record;
 mod request;
 mod view;
 
 pub use event::{EventRecord, Severity};
 pub use frame::{FRAME_BYTES_MAX, FrameError, decode_frame, encode_frame};
+pub use mail::{MailTryView, MailView};
 pub use record::{RECORD_BYTES_MAX, RecordError, decode_record, encode_record};
 pub use request::{
     Caller, Envelope, ErrorCode, Fault, PROTOCOL_VERSION, Reply, Request, Role, ServiceAction,

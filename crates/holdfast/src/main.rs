@@ -6,6 +6,7 @@
 mod cli;
 mod demo;
 mod logs;
+mod mail;
 mod own_loop;
 mod paths;
 mod root;

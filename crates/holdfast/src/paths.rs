@@ -2,6 +2,7 @@
 
 use base::{InstanceId, RunId};
 use std::path::{Path, PathBuf};
+use supervisor::ServiceSpec;
 
 /// The two directories of one daemon.
 #[derive(Clone, Debug)]
@@ -48,6 +49,21 @@ impl Paths {
         self.state.join("care.json")
     }
 
+    /// The mail duty's own directory: cursor, queue, what was refused.
+    pub(crate) fn mail(&self) -> PathBuf {
+        self.state.join("mail")
+    }
+
+    /// How the mail queue stands, for those who look.
+    pub(crate) fn mail_view(&self) -> PathBuf {
+        self.mail().join("status.json")
+    }
+
+    /// How far the mail duty has read the events.
+    pub(crate) fn mail_cursor(&self) -> PathBuf {
+        self.mail().join("cursor")
+    }
+
     /// Run records: one file for each instance, and one more for each further run of it alive.
     pub(crate) fn records(&self) -> PathBuf {
         self.state.join("runs")
@@ -76,6 +92,14 @@ impl Paths {
     /// The services' output files.
     pub(crate) fn logs(&self) -> PathBuf {
         self.state.join("logs")
+    }
+
+    /// Where one instance's output is kept.
+    pub(crate) fn log(&self, instance: &InstanceId, spec: &ServiceSpec) -> PathBuf {
+        match &spec.log.path {
+            Some(path) => spec.process.render(&path.to_string_lossy(), instance).into(),
+            None => self.logs().join(format!("{instance}.log")),
+        }
     }
 
     /// Commands and queries.

@@ -73,6 +73,7 @@ pub(crate) fn open_in(dir: TempDir, api: ApiSettings, files: Option<TlsFiles>) -
         agent: Some(agents),
         config: config(&dir, api, web),
         other_readers: Vec::new(),
+        mail_view: Some(dir.path().join("mail-view.json")),
     };
     let shutdown = CancellationToken::new();
     let (tell, ended) = channel();

@@ -109,6 +109,36 @@ fn everything_the_pages_refer_to_is_served() {
 }
 
 #[test]
+fn h9_metrics_tell_how_the_mail_queue_stands() {
+    let house = closed();
+    assert!(!house.get("/metrics").body.contains("holdfast_mail"), "mail has not begun");
+    let view = control::MailView {
+        waiting: 3,
+        waiting_max: 1_000,
+        oldest_us: Some(0),
+        server_failures: 7,
+        delivered: 2,
+        ..control::MailView::default()
+    };
+    let path = house.dir.path().join("mail-view.json");
+    std::fs::write(&path, serde_json::to_vec(&view).unwrap()).unwrap();
+    let text = house.get("/metrics").body;
+    check_exposition(&text);
+    for line in [
+        "holdfast_mail_waiting 3",
+        "holdfast_mail_waiting_limit 1000",
+        "holdfast_mail_server_failures 7",
+        "holdfast_mail_delivered_total 2",
+        "holdfast_mail_refused_total 0",
+        "holdfast_mail_merged_total 0",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
+    }
+    let age = text.lines().find_map(|line| line.strip_prefix("holdfast_mail_oldest_seconds "));
+    assert!(1_000_000_000 < age.unwrap().parse::<u64>().unwrap());
+}
+
+#[test]
 fn metrics_obey_the_format_and_have_the_promised_names() {
     let house = closed();
     house.root.event("web", "service.ready", Severity::Info);

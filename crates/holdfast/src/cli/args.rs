@@ -136,6 +136,14 @@ pub(crate) enum Command {
     /// Replace the running daemon by a newer binary; services go on
     #[command(after_help = UPGRADE_EXAMPLE)]
     Upgrade(UpgradeArgs),
+    /// Try whether mail works, and see what waits
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    #[command(after_help = "Example:\n  holdfast mail test")]
+    Mail {
+        /// What about it.
+        #[command(subcommand)]
+        action: super::mail::MailCommand,
+    },
     /// Make a token for the remote API
     #[command(after_help = TOKEN_EXAMPLE)]
     Token(TokenArgs),

@@ -16,6 +16,7 @@ mod http;
 mod import;
 mod locate;
 mod logs;
+mod mail;
 mod mode;
 pub(crate) mod output;
 mod pause;
@@ -69,6 +70,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Code, Failure> {
         Command::Token(args) => token::run(output, &args),
         Command::Completions(args) => generate::completions(output, &args),
         Command::Man(args) => generate::man(output, &args),
+        Command::Mail { action } => mail::run(output, &global, action),
         Command::Config { action } => configuration::run(output, &global, action),
         Command::Import { from } => import::run(output, &from),
         Command::Doctor => doctor::run(output, &global),

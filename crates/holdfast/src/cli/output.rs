@@ -41,7 +41,6 @@ pub(crate) struct Paint {
 
 impl Paint {
     /// No colours.
-    #[cfg(test)]
     pub(crate) const PLAIN: Self = Self { color: false };
 
     /// By `--color`, `NO_COLOR`, `TERM` and whether the stream is a terminal.

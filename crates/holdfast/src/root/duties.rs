@@ -28,6 +28,8 @@ pub(crate) const CONSOLE: &str = "console";
 /// The duty that keeps the services' output.
 pub(crate) const LOGS: &str = "logs";
 
+/// The duty that tells people by mail.
+pub(crate) const MAIL: &str = "mail";
 /// The duty with supervisord's interface and its event listeners.
 pub(crate) const SUPERVISORD: &str = "supervisord";
 /// Names of listening sockets that begin so are the duty's of that name; all others the console's.
@@ -48,6 +50,8 @@ pub(crate) struct Duties {
     pub(crate) listeners: BTreeMap<String, OwnedFd>,
     log_orders: Option<mpsc::Sender<ToLogs>>,
     watched: BTreeMap<InstanceId, WatchPolicy>,
+    /// What happened before is not told by mail, unless an earlier mail duty has begun with it.
+    pub(crate) mail_since: base::WallTime,
     /// Instances that are gone, until the logs duty says that it has forgotten them.
     leaving: BTreeMap<InstanceId, WatchPolicy>,
     /// Where supervisord's interface is served, for those who are told.
@@ -62,21 +66,28 @@ fn wanted(config: &Config) -> Vec<&'static str> {
     if config.supervisord_face().is_some() {
         wanted.push(SUPERVISORD);
     }
+    if config.mail.is_some() {
+        wanted.push(MAIL);
+    }
     wanted
 }
 
 /// The duties that must begin anew when one configuration takes the place of another.
 pub(crate) fn touched(old: &Config, new: &Config) -> Vec<&'static str> {
     let mut touched = Vec::new();
+    let (before, after) = (wanted(old), wanted(new));
     let api = old.api != new.api;
     let console = old.console != new.console || old.health != new.health;
-    if api || console || old.journal != new.journal {
+    // It keeps the events' files until every duty that reads them has done so.
+    if api || console || old.journal != new.journal || before != after {
         touched.push(CONSOLE);
+    }
+    if crate::mail::differs(old, new) {
+        touched.push(MAIL);
     }
     if api || old.supervisord_face() != new.supervisord_face() {
         touched.push(SUPERVISORD);
     }
-    let (before, after) = (wanted(old), wanted(new));
     touched.retain(|name| before.contains(name) && after.contains(name));
     touched
 }
@@ -90,6 +101,8 @@ impl Duties {
             listeners,
             log_orders: None,
             watched,
+            // Before any service is started.
+            mail_since: sys::clock::wall(),
             leaving,
             supervisord_url: None,
             supervisord_socket: None,
@@ -264,6 +277,10 @@ impl Driver {
             ("HOLDFAST_STATE_DIR".into(), paths.state.to_string_lossy().into_owned()),
             ("HOLDFAST_RUN_DIR".into(), paths.run.to_string_lossy().into_owned()),
         ];
+        if name == MAIL {
+            let since = self.duties.mail_since.as_micros().to_string();
+            own_env.push(("HOLDFAST_MAIL_SINCE_US".into(), since));
+        }
         if name == SUPERVISORD {
             // It compares what is in the files with what is in force.
             let path = self.config_path.to_string_lossy().into_owned();

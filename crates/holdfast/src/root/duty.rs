@@ -1,14 +1,17 @@
 //! The helper processes: takes what the root has passed and hands it to the room that does the
 //! duty.
 
-use super::duties::{CONSOLE, LOGS, SUPERVISORD};
+use super::duties::{CONSOLE, LOGS, MAIL, SUPERVISORD};
 use crate::own_loop::{duty_report, watched_runtime};
+use crate::paths::Paths;
 use anyhow::Context as _;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// The variable that names what was passed, as `name=fd,name=fd`.
 const FDS_VARIABLE: &str = "HOLDFAST_FDS";
@@ -27,7 +30,8 @@ pub(crate) fn duty(name: &str) -> anyhow::Result<()> {
     let state = directory("HOLDFAST_STATE_DIR")?;
     let run = directory("HOLDFAST_RUN_DIR")?;
     match name {
-        CONSOLE => console(root, fds, &state),
+        CONSOLE => console(root, fds, &Paths { state, run }),
+        MAIL => mail(root, &Paths { state, run }),
         LOGS => {
             // It must keep the output whatever stands in the configuration: what little it needs
             // comes by its environment.
@@ -39,7 +43,7 @@ pub(crate) fn duty(name: &str) -> anyhow::Result<()> {
             crate::logs::run(&runtime, root, &state, &run)
         }
         SUPERVISORD => {
-            let paths = crate::paths::Paths { state, run };
+            let paths = Paths { state, run };
             let config = effective(&paths.state)?;
             let report = duty_report(SUPERVISORD, paths.events(), config.daemon.node.clone());
             let limit = config.daemon.stall_limit;
@@ -77,15 +81,15 @@ fn effective(state: &std::path::Path) -> anyhow::Result<config::Config> {
     loaded.config.with_context(|| format!("{} has faults", path.display()))
 }
 
-fn console(
-    root: OwnedFd,
-    mut fds: BTreeMap<String, OwnedFd>,
-    state: &std::path::Path,
-) -> anyhow::Result<()> {
+fn console(root: OwnedFd, mut fds: BTreeMap<String, OwnedFd>, paths: &Paths) -> anyhow::Result<()> {
+    let state = &paths.state;
     let config = effective(state)?;
     let mut other_readers = Vec::new();
     if config.supervisord_face().is_some() {
         other_readers.push(crate::supervisord::cursor_path(state));
+    }
+    if config.mail.is_some() {
+        other_readers.push(paths.mail_cursor());
     }
     let api = fds.remove("api").context("no `api` socket was passed")?;
     let tls = config.api.tcp.as_ref().and_then(|tcp| tcp.tls.clone());
@@ -99,19 +103,36 @@ fn console(
         health: fds.remove("health").map(TcpListener::from),
         agent: fds.remove("agent").map(TcpListener::from),
         other_readers,
+        mail_view: config.mail.as_ref().map(|_| paths.mail_view()),
         config,
     };
-    runtime.block_on(async {
-        let token = tokio_util::sync::CancellationToken::new();
-        let stop = token.clone();
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        let serving = console::serve(setup, token);
-        tokio::pin!(serving);
-        tokio::select! {
-            ended = &mut serving => return anyhow::Ok(ended?),
-            _ = terminate.recv() => stop.cancel(),
-        }
-        Ok(serving.await?)
-    })
+    runtime.block_on(until_told(|stop| async { Ok(console::serve(setup, stop).await?) }))
+}
+
+fn mail(root: OwnedFd, paths: &Paths) -> anyhow::Result<()> {
+    let config = effective(&paths.state)?;
+    let mail = config.mail.clone().context("there is no [mail] in the configuration")?;
+    let report = duty_report(MAIL, paths.events(), config.daemon.node.clone());
+    let (runtime, _detector) = watched_runtime(MAIL, config.daemon.stall_limit, 8, report)?;
+    let since_us = std::env::var("HOLDFAST_MAIL_SINCE_US").ok().and_then(|us| us.parse().ok());
+    let setup = crate::mail::Setup { root: UnixStream::from(root), config, mail, since_us };
+    let ended = runtime.block_on(until_told(|stop| crate::mail::serve(setup, stop)));
+    // A name service that hangs is not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Serves until its own end, or until SIGTERM and what it does then.
+async fn until_told<F: Future<Output = anyhow::Result<()>>>(
+    serve: impl FnOnce(CancellationToken) -> F,
+) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let serving = serve(stop.clone());
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return ended,
+        _ = terminate.recv() => stop.cancel(),
+    }
+    serving.await
 }

@@ -274,7 +274,14 @@ impl Driver {
             }
         }
         let restart = super::duties::touched(&self.config, &new);
+        let had_mail = self.config.mail.is_some();
         self.config = new;
+        if !had_mail {
+            self.begin_mail();
+        }
+        if self.config.mail.is_none() {
+            self.notices.retain(|code, _| !code.starts_with("mail-"));
+        }
         self.write_effective_config();
         self.open_listeners();
         self.tell(Realm::Duties, Input::Configure(self.duties.specs(&self.config)));
@@ -289,6 +296,13 @@ impl Driver {
         self.tell(Realm::Services, Input::Configure(wanted));
         self.apply_modes();
         summary
+    }
+
+    /// Until now no mail was wanted: it begins with what happens from now on.
+    pub(crate) fn begin_mail(&mut self) {
+        self.duties.mail_since = sys::clock::wall();
+        // Mostly there is none.
+        let _ = std::fs::remove_file(self.paths.mail_cursor());
     }
 }
 

@@ -339,6 +339,9 @@ fn next_epoch(path: &Path) -> anyhow::Result<u64> {
 impl Driver {
     /// Tells the cores what is wanted and what is left, and lets them begin.
     fn begin(&mut self, remains: Remains) {
+        if self.config.mail.is_none() {
+            self.begin_mail();
+        }
         let duties = self.duties.specs(&self.config);
         self.tell(Realm::Duties, Input::Configure(duties));
         self.tell(Realm::Duties, Input::Begin);

@@ -98,10 +98,7 @@ impl Driver {
 
     /// Where an instance's output is kept.
     pub(crate) fn log_path(&self, instance: &InstanceId, spec: &ServiceSpec) -> PathBuf {
-        match &spec.log.path {
-            Some(path) => spec.process.render(&path.to_string_lossy(), instance).into(),
-            None => self.paths.logs().join(format!("{instance}.log")),
-        }
+        self.paths.log(instance, spec)
     }
 
     /// The causal chain of a subject; the log to quote from, if its root cause ended badly.

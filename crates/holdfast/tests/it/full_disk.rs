@@ -3,6 +3,7 @@
 //! The state directory is a small tmpfs in a mount namespace of the daemon's own, so that the test
 //! fills nothing but itself, and everything is gone when the daemon is.
 
+use crate::mail::Post;
 use crate::support::{Daemon, kill, root_or_skip, wait_for};
 use control::{Request, ServiceAction};
 use std::fs;
@@ -172,4 +173,27 @@ fn a_log_says_what_it_lost_while_the_disk_was_full() {
     let numbers: Vec<u64> = numbers.collect();
     assert!(numbers.is_sorted_by(|one, next| one < next), "{log}");
     assert!(matches!(daemon.ask(Request::Ping), control::Reply::Pong { .. }));
+}
+
+#[test]
+fn h9_a_restart_while_the_disk_is_full_is_mailed_when_there_is_space() {
+    let Some(post) = Post::new() else { return };
+    if !can_mount() {
+        return;
+    }
+    let _server = post.serve(&[]);
+    let section = post.section("security = \"none\"\ndigest = \"0s\"");
+    let web = "[service.web]\ncommand = [\"sleep\", \"1000\"]\n";
+    let disk = SmallDisk::start("16m", &format!("{section}{web}"));
+    let daemon = &disk.daemon;
+    let first = daemon.wait_state("web", "running").pid.unwrap();
+    kill(first, "KILL");
+    let second = daemon.wait_replaced("web", first).pid.unwrap();
+    post.wait_mails(daemon, 1);
+    disk.fill();
+    kill(second, "KILL");
+    daemon.wait_replaced("web", second);
+    disk.make_space();
+    let mails = post.wait_mails(daemon, 2);
+    assert!(mails[1]["body"].as_str().unwrap().contains("was killed by signal 9"), "{mails:#?}");
 }

@@ -22,6 +22,7 @@ mod import;
 mod journal;
 mod lifecycle;
 mod limits;
+mod mail;
 mod ordering;
 mod peers;
 mod planned;
