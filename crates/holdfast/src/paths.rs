@@ -54,6 +54,11 @@ impl Paths {
         self.state.join("mail")
     }
 
+    /// Held by the mail duty at work.
+    pub(crate) fn mail_lock(&self) -> PathBuf {
+        self.mail().join("lock")
+    }
+
     /// How the mail queue stands, for those who look.
     pub(crate) fn mail_view(&self) -> PathBuf {
         self.mail().join("status.json")

@@ -24,6 +24,18 @@ pub(crate) enum Hindrance {
 }
 
 impl Hindrance {
+    /// The stable name, as events have it.
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::GivenUp(_) => "given_up",
+            Self::Host(_) => "host",
+            Self::Dependency(_) => "dependency",
+            Self::Group(_) | Self::Settling(..) => "group",
+            Self::Earlier => "earlier",
+            Self::Later(_) => "later",
+        }
+    }
+
     pub(crate) fn words(&self) -> String {
         match self {
             Self::GivenUp(why) | Self::Dependency(why) => why.clone(),
@@ -113,7 +125,10 @@ impl Supervisor {
             && !matches!(why, Hindrance::GivenUp(_) | Hindrance::Earlier | Hindrance::Settling(..));
         if news {
             let message = format!("{id} is not replaced: {}; {}", why.words(), cause.message);
-            let data = vec![("detector", Value::Text(cause.detector.clone()))];
+            let data = vec![
+                ("detector", Value::Text(cause.detector.clone())),
+                ("hindrance", Value::Text(why.as_str().to_owned())),
+            ];
             self.event(id, EventKind::Suppressed, Severity::Warning, message, data, out);
         }
     }

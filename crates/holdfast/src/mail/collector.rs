@@ -266,13 +266,15 @@ fn missed(finding: &Finding) -> Fact {
         evidence: None,
         output: Vec::new(),
         planned: false,
+        waits: false,
         helped: false,
     }
 }
 
-/// Adds what the services wrote last.
+/// Adds what the services wrote last; of a victim that tells nothing.
 fn quote(letter: &mut Letter, logs: &Logs) {
-    for entry in letter.entries.iter_mut().take(QUOTED_MAX) {
+    let own = letter.entries.iter_mut().filter(|entry| entry.follows.is_none());
+    for entry in own.take(QUOTED_MAX) {
         if let Some(path) = logs.of(&entry.subject)
             && let Ok(lines) = journal::logfile::tail(&path, QUOTED_LINES)
         {

@@ -14,11 +14,13 @@ use control::{EventRecord, Reply, Request};
 use jiff::tz::TimeZone;
 use journal::segment::Follower;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use supervisor::report::Reporter;
+use sys::lock::{LockError, StateLock};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +30,12 @@ const QUEUED_MAX: usize = 64;
 
 /// How long the end waits for the collector to write down where it is.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How long the duty before us may take to end: longer than it gives itself.
+const PREDECESSOR_MAX: Duration = Duration::from_secs(10);
+
+/// Pause between two looks whether it has ended.
+const PREDECESSOR_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the duty is given.
 pub(crate) struct Setup {
@@ -68,8 +76,11 @@ pub(crate) async fn serve(setup: Setup, stop: CancellationToken) -> anyhow::Resu
     let paths = Paths::of(&config.daemon);
     let post = post(&config, &mail)?;
     let opening = paths.clone();
-    let open = move || Spool::open(&opening.mail(), &opening.mail_cursor());
-    let (spool, opened) = tokio::task::spawn_blocking(open).await??;
+    let open = move || {
+        let lock = take_over(&opening.mail_lock())?;
+        Spool::open(&opening.mail(), &opening.mail_cursor()).map(|opened| (lock, opened))
+    };
+    let (_lock, (spool, opened)) = tokio::task::spawn_blocking(open).await??;
     let spool = Arc::new(Mutex::new(spool));
     let (signals, (nudges, nudged)) = (Arc::new(Signals::default()), sync_channel(1));
     let mut tasks = JoinSet::new();
@@ -125,6 +136,22 @@ pub(crate) async fn serve(setup: Setup, stop: CancellationToken) -> anyhow::Resu
     }
     tasks.shutdown().await;
     Ok(())
+}
+
+/// One mail duty at a time: after an upgrade the one before us may still be at its last words.
+fn take_over(path: &Path) -> anyhow::Result<StateLock> {
+    if let Some(dir) = path.parent() {
+        Spool::make_dir(dir)?;
+    }
+    let deadline = sys::clock::now() + PREDECESSOR_MAX;
+    loop {
+        match StateLock::acquire(path) {
+            Err(LockError::Held { .. }) if sys::clock::now() < deadline => {
+                std::thread::park_timeout(PREDECESSOR_PAUSE);
+            }
+            taken => return taken.context("another mail duty is at work"),
+        }
+    }
 }
 
 /// How mails of this daemon look and travel.

@@ -32,6 +32,7 @@ pub(super) fn fact(event: &EventRecord) -> Fact {
             .filter_map(|line| line.as_str().map(ToOwned::to_owned))
             .collect(),
         planned: flag("planned"),
+        waits: text("hindrance").is_some_and(|hindrance| hindrance == "group"),
         helped: flag("helped"),
     }
 }

@@ -93,10 +93,7 @@ pub(crate) struct Opened {
 impl Spool {
     /// Opens the directory (made if it is missing) and finishes what was begun.
     pub(crate) fn open(dir: &Path, cursor: &Path) -> anyhow::Result<(Self, Opened)> {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        let made = builder.create(dir).and_then(|()| builder.create(dir.join("refused")));
-        made.with_context(|| format!("cannot make {}", dir.display()))?;
+        Self::make_dir(&dir.join("refused"))?;
         let mut complaints = Vec::new();
         let state = match read_state(&dir.join("state.json")) {
             Ok(state) => state,
@@ -137,6 +134,12 @@ impl Spool {
         let positions = resumed.then(|| positions.collect());
         let kept = spool.state.kept.clone().into();
         Ok((spool, Opened { positions, kept, mails, complaints }))
+    }
+
+    /// Makes a directory of the spool, for nobody else.
+    pub(crate) fn make_dir(dir: &Path) -> anyhow::Result<()> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.with_context(|| format!("cannot make {}", dir.display()))
     }
 
     /// Queues letters for these recipients, and remembers how far events were read and what the

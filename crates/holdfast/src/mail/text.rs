@@ -161,13 +161,21 @@ fn detail(page: &mut Page, entry: &Entry, heading_wanted: Heading, setting: &Set
     }
     page.gap();
     page.line("See more:");
-    page.line(format!("  holdfast why {}", entry.subject));
+    page.line(format!("  {}", more(&entry.subject)));
     if let Some(bundle) = entry.evidence.last() {
         page.line(format!("  holdfast evidence show {bundle}"));
     }
     if entry.urgent && entry.headline.kind != "service.unkillable" {
         page.line("When its cause is mended:");
         page.line(format!("  holdfast service start {}", entry.subject));
+    }
+}
+
+/// The command that tells more; `why` knows services and holdfast itself.
+fn more(subject: &str) -> String {
+    match subject.starts_with("duty/") {
+        true => format!("holdfast events --subject {subject}"),
+        false => format!("holdfast why {subject}"),
     }
 }
 

@@ -523,3 +523,56 @@ fn mail_begins_when_it_is_configured_and_ends_when_it_is_not() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("no mail is configured"));
 }
+
+#[test]
+fn h9_more_than_may_wait_becomes_one_mail_and_nothing_is_lost() {
+    let Some(post) = Post::new() else { return };
+    let daemon = daemon(&post.section("security = \"none\"\ndigest = \"0s\"\nqueue_max = 2"));
+    for waiting in [1, 2, 2] {
+        crash(&daemon);
+        let before = restarts(&daemon, "web");
+        wait_for("it is queued", || {
+            let queue = queue(&daemon);
+            let mails = queue["waiting"].as_array().unwrap();
+            let events: u64 = mails.iter().map(|mail| mail["events"].as_u64().unwrap()).sum();
+            let all = (mails.len(), events) == (waiting, before);
+            if all { Ok(()) } else { Err(format!("{queue:#}\n{}", daemon.log())) }
+        });
+    }
+    daemon.wait_event("duty/mail", "mail.merged");
+    let _server = post.serve(&[]);
+    let mails = post.wait_mails(&daemon, 2);
+    assert_eq!(told(&mails), 3);
+    assert!(mails.iter().any(|mail| body(mail).contains("This tells of 2 mails")), "{mails:#?}");
+    wait_queue(&daemon, 0);
+}
+
+#[test]
+fn h9_an_upgrade_hands_the_queue_over() {
+    let Some(post) = Post::new() else { return };
+    let daemon = daemon(&post.section("security = \"none\"\ndigest = \"0s\""));
+    crash(&daemon);
+    wait_queue(&daemon, 1);
+    let old = duty(&daemon);
+    let done = daemon.cli(&["upgrade"]);
+    assert!(done.status.success(), "{done:?}");
+    wait_for("the new one's duty runs", || match duty(&daemon) {
+        pid if pid == old => Err("not yet".into()),
+        _ => Ok(()),
+    });
+    crash(&daemon);
+    let _server = post.serve(&[]);
+    assert_eq!(told(&post.wait_mails(&daemon, 2)), 2);
+    wait_queue(&daemon, 0);
+}
+
+#[test]
+fn h9_a_replacement_is_mailed_too() {
+    let Some(post) = Post::new() else { return };
+    let _server = post.serve(&[]);
+    let daemon = daemon(&post.section("security = \"none\"\ndigest = \"0s\""));
+    let done = daemon.cli(&["service", "replace", "web"]);
+    assert!(done.status.success(), "{done:?}");
+    let mails = post.wait_mails(&daemon, 1);
+    assert!(header(&mails[0], "subject").contains("web was replaced"), "{mails:#?}");
+}

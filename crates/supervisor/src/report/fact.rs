@@ -42,6 +42,8 @@ pub struct Fact {
     pub output: Vec<String>,
     /// A replacement as part of normal life, not for a sickness.
     pub planned: bool,
+    /// It only waits for its turn.
+    pub waits: bool,
     /// A remedy that has helped: the service did not have to be replaced.
     pub helped: bool,
 }
@@ -72,16 +74,24 @@ pub(super) fn clean_output(lines: &[String]) -> Vec<String> {
     lines.iter().skip(skipped).map(|line| clean(line, LINE_CHARS_MAX)).collect()
 }
 
-/// One line of at most `max` characters: a control character becomes a blank, what is cut shows.
+/// One line of at most `max` characters: colours are left out, a control character becomes a blank,
+/// what is cut shows.
 fn clean(text: &str, max: usize) -> String {
-    let mut cleaned: String = text
-        .trim_end()
-        .chars()
-        .take(max)
-        .map(|c| if c.is_control() || is_direction(c) { ' ' } else { c })
-        .collect();
-    if text.trim_end().chars().nth(max).is_some() {
-        cleaned.push('…');
+    let mut cleaned = String::new();
+    let mut chars = text.trim_end().chars().peekable();
+    let mut room = max;
+    while let Some(c) = chars.next() {
+        if c == '\x1b' && chars.next_if_eq(&'[').is_some() {
+            // A control sequence: parameters, then one final byte (ECMA-48, 5.4).
+            while chars.next_if(|c| ('\x20'..='\x3f').contains(c)).is_some() {}
+            chars.next_if(|c| ('\x40'..='\x7e').contains(c));
+        } else if room == 0 {
+            cleaned.push('…');
+            break;
+        } else {
+            cleaned.push(if c.is_control() || is_direction(c) { ' ' } else { c });
+            room -= 1;
+        }
     }
     cleaned
 }
@@ -119,6 +129,7 @@ pub(crate) mod tests {
             evidence: None,
             output: Vec::new(),
             planned: false,
+            waits: false,
             helped: false,
         }
     }
@@ -131,7 +142,7 @@ pub(crate) mod tests {
             ..fact("web", "service.exited", 0)
         };
         let tidy = wild.tidy();
-        assert!(tidy.message.starts_with("a  Bcc: x@example.org [31m é"), "{}", tidy.message);
+        assert!(tidy.message.starts_with("a  Bcc: x@example.org é"), "{}", tidy.message);
         assert_eq!(tidy.message.chars().count(), TEXT_CHARS_MAX + 1);
         assert!(tidy.message.ends_with('…'));
         assert_eq!(tidy.output.len(), OUTPUT_LINES_MAX);

@@ -55,9 +55,10 @@ fn told(fact: &Fact) -> Told {
         | "service.replaced"
         | "service.would_replace"
         | "service.replacement_failed"
-        | "service.replacement_suppressed"
         // The root cause, where it is none of our services.
         | "service.dependency_down" => Told::Always,
+        // Sick, and nothing is done about it. One that waits for its turn is told when it has come.
+        "service.replacement_suppressed" if !fact.waits => Told::Always,
         "service.added"
         | "service.changed"
         | "service.removed"
@@ -86,6 +87,7 @@ mod tests {
         check("service.restart_scheduled", Severity::Warning, Role::Report);
         check("service.replaced", Severity::Info, Role::Report);
         check("service.would_replace", Severity::Info, Role::Report);
+        check("service.replacement_suppressed", Severity::Warning, Role::Report);
         check("service.budget_spent", Severity::Error, Role::Page);
         check("service.start_failed", Severity::Warning, Role::Story);
         check("service.start_failed", Severity::Error, Role::Page);
@@ -96,6 +98,13 @@ mod tests {
         check("daemon.complaint", Severity::Warning, Role::Nothing);
         check("events.lost", Severity::Error, Role::Report);
         check("mail.delayed", Severity::Error, Role::Nothing);
+    }
+
+    #[test]
+    fn one_that_waits_for_its_turn_is_told_when_it_has_come() {
+        let kind = "service.replacement_suppressed";
+        let waits = Fact { waits: true, ..fact("web:1", kind, 0) };
+        assert_eq!(role(&waits, Severity::Error), Role::Story);
     }
 
     #[test]

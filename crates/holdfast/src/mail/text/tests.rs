@@ -22,6 +22,7 @@ fn fact(second: i64, subject: &str, kind: &str, message: &str) -> Fact {
         evidence: None,
         output: Vec::new(),
         planned: false,
+        waits: false,
         helped: false,
     }
 }
