@@ -8,6 +8,7 @@ use crate::conflict::{self, Listeners};
 use crate::daemon::{Context, read_console, read_daemon, read_health, read_journal};
 use crate::diagnostic::{Diagnostics, Fault, Faults, quoted};
 use crate::graph;
+use crate::hook;
 use crate::mail;
 use crate::service::{Draft, read_service};
 use crate::settings::Config;
@@ -27,13 +28,24 @@ use toml::de::DeTable;
 /// Services of one configuration.
 pub const SERVICES_MAX: usize = 10_000;
 
-const SECTIONS: [&str; 9] =
-    ["daemon", "console", "journal", "api", "health", "mail", "supervisord", "defaults", "service"];
+const SECTIONS: [&str; 10] = [
+    "daemon",
+    "console",
+    "journal",
+    "api",
+    "health",
+    "mail",
+    "supervisord",
+    "hook",
+    "defaults",
+    "service",
+];
 
 /// The sections of all files, put together.
 struct Sections<'a> {
     settings: BTreeMap<&'static str, Table<'a>>,
     token_lists: Vec<Node<'a>>,
+    hooks: Vec<(&'a str, Entry<'a>)>,
     services: Vec<(&'a str, Entry<'a>)>,
 }
 
@@ -106,6 +118,7 @@ fn read_settings<'a>(
         health: read_health(&mut health, faults),
         mail,
         supervisord,
+        hooks: hook::read_all(&sections.hooks, faults),
         services: BTreeMap::new(),
     };
     (config, places, defaults)
@@ -119,8 +132,12 @@ fn collect<'a>(
     tables: &'a [(FileId, Spanned<DeTable<'a>>)],
     faults: &mut Faults<'_>,
 ) -> Sections<'a> {
-    let mut sections =
-        Sections { settings: BTreeMap::new(), token_lists: Vec::new(), services: Vec::new() };
+    let mut sections = Sections {
+        settings: BTreeMap::new(),
+        token_lists: Vec::new(),
+        hooks: Vec::new(),
+        services: Vec::new(),
+    };
     for (file, table) in tables {
         for (name, entry) in entries_of(*file, table.get_ref()) {
             match SECTIONS.iter().copied().find(|known| *known == name) {
@@ -142,6 +159,7 @@ fn collect_section<'a>(
     let Some(table) = entry.node.value.as_table() else {
         let example = match section {
             "service" => "`[service.web]`, then `command = \"…\"`".to_owned(),
+            "hook" => "`[hook.pager]`, then `command = \"…\"`".to_owned(),
             section => format!("`[{section}]`"),
         };
         wrong_type(entry.node, "a section", &example, faults);
@@ -149,6 +167,10 @@ fn collect_section<'a>(
     };
     if section == "service" {
         sections.services.extend(entries_of(file, table));
+        return;
+    }
+    if section == "hook" {
+        sections.hooks.extend(entries_of(file, table));
         return;
     }
     if let Some(earlier) = sections.settings.get_mut(section) {

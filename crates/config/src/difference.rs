@@ -88,6 +88,7 @@ fn settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("health.agent", old.health.agent != new.health.agent),
         ("mail", old.mail != new.mail),
         ("supervisord", old.supervisord != new.supervisord),
+        ("hook", old.hooks != new.hooks),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))

@@ -18,6 +18,7 @@ mod assemble;
 mod conflict;
 mod daemon;
 mod graph;
+mod hook;
 mod mail;
 mod service;
 mod supervisord;
@@ -45,7 +46,8 @@ pub use load::{Loaded, default_path, defaults, load, parse};
 pub use modes::{Modes, ModesError, parse_modes};
 pub use read::{FILE_BYTES_MAX, FILES_MAX, TOTAL_BYTES_MAX};
 pub use settings::{
-    ApiSettings, Config, ConsoleSettings, DaemonSettings, HealthSettings, JournalSettings,
-    MailSecurity, MailSettings, Principal, SupervisordSettings, TcpApi, TlsFiles, Token,
+    ApiSettings, Config, ConsoleSettings, DaemonSettings, HealthSettings, HookSettings,
+    JournalSettings, MailSecurity, MailSettings, Principal, SupervisordSettings, TcpApi, TlsFiles,
+    Token,
 };
 pub use show::show;

@@ -26,6 +26,8 @@ pub struct Config {
     pub mail: Option<MailSettings>,
     /// `[supervisord]`; `None` = supervisord's interface is not served.
     pub supervisord: Option<SupervisordSettings>,
+    /// `[hook.NAME]`.
+    pub hooks: BTreeMap<ServiceName, HookSettings>,
     /// `[service.NAME]`.
     pub services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
 }
@@ -208,4 +210,61 @@ pub struct SupervisordSettings {
     pub login: Option<(String, [u8; 32])>,
     /// What `supervisorctl` sees as this supervisor's identifier. Default `supervisor`.
     pub identifier: String,
+}
+
+/// `[hook.NAME]`: a command that is told of events, as JSON on its standard input.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HookSettings {
+    /// Program and arguments; never empty, no templates.
+    pub argv: Vec<String>,
+    /// Kinds of events: `service.exited`, or with a `*` at the end. At least one.
+    pub events: Vec<String>,
+    /// The least severity that it is told of. Default info.
+    pub severity: supervisor::Severity,
+    /// User name or number; `None` = holdfast's own.
+    pub user: Option<String>,
+    /// Killed after this long, with all that it started. Default 30 s.
+    pub timeout: Duration,
+}
+
+impl HookSettings {
+    /// Whether it is told of events of this kind and severity.
+    pub fn wants(&self, kind: &str, severity: supervisor::Severity) -> bool {
+        let fits = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(beginning) => kind.starts_with(beginning),
+            None => kind == pattern,
+        };
+        self.severity <= severity && self.events.iter().any(fits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use supervisor::Severity;
+
+    #[test]
+    fn a_hook_wants_what_its_patterns_say() {
+        let hook = |events: &[&str], severity| HookSettings {
+            argv: vec!["x".into()],
+            events: events.iter().map(|event| (*event).to_owned()).collect(),
+            severity,
+            user: None,
+            timeout: Duration::ZERO,
+        };
+        let some = hook(&["service.*", "daemon.started"], Severity::Info);
+        for (kind, wanted) in [
+            ("service.exited", true),
+            ("service.", true),
+            ("daemon.started", true),
+            ("daemon.started.x", false),
+            ("services.x", false),
+            ("daemon.stopped", false),
+        ] {
+            assert_eq!(some.wants(kind, Severity::Info), wanted, "{kind}");
+        }
+        let errors = hook(&["*"], Severity::Error);
+        assert!(errors.wants("anything", Severity::Error));
+        assert!(!errors.wants("anything", Severity::Warning));
+    }
 }

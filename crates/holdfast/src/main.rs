@@ -5,8 +5,10 @@
 
 mod cli;
 mod demo;
+mod hooks;
 mod logs;
 mod mail;
+mod nudge;
 mod own_loop;
 mod paths;
 mod root;

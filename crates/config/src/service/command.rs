@@ -51,7 +51,8 @@ pub(crate) fn read(
     Some(argv)
 }
 
-fn split(node: Node<'_>, line: &str, faults: &mut Faults<'_>) -> Option<Vec<String>> {
+/// Splits a text as a shell would, without any expansion.
+pub(crate) fn split(node: Node<'_>, line: &str, faults: &mut Faults<'_>) -> Option<Vec<String>> {
     check_text(node.name, line, node.spot, faults)?;
     let Ok(words) = shell_words::split(line) else {
         let quote = open_quote(line);

@@ -24,9 +24,10 @@ mod listener;
 mod tolerance;
 mod tolerance_rules;
 
+pub(crate) use command::split as split_command;
 pub(crate) use limits::{RESOURCES, Unit};
 pub(crate) use listener::EVENTS;
-pub(crate) use process::{Binding, is_account};
+pub(crate) use process::{Binding, account, is_account};
 pub(crate) use stop::ladder_time;
 
 use crate::diagnostic::{Fault, Faults, quoted};

@@ -1,11 +1,11 @@
 //! The daemon's sections for those who ask from outside, and for those who are told.
 
 use super::{Text, path};
-use crate::settings::{Config, MailSecurity, MailSettings, SupervisordSettings};
+use crate::settings::{Config, HookSettings, MailSecurity, MailSettings, SupervisordSettings};
 use base::format_duration;
 use supervisor::Severity;
 
-/// `[health]`, and `[mail]` and `[supervisord]` where they are configured.
+/// `[health]`, and `[mail]`, `[supervisord]` and hooks where they are configured.
 pub(super) fn show(text: &mut Text, config: &Config) {
     let address =
         |at: Option<std::net::SocketAddr>| at.map_or("off".to_owned(), |at| at.to_string());
@@ -17,6 +17,30 @@ pub(super) fn show(text: &mut Text, config: &Config) {
     }
     if let Some(face) = &config.supervisord {
         show_supervisord(text, face);
+    }
+    for (name, hook) in &config.hooks {
+        show_hook(text, name.as_str(), hook);
+    }
+}
+
+fn show_hook(text: &mut Text, name: &str, hook: &HookSettings) {
+    // A dot in a bare header would make a table of it.
+    let quoted = if name.contains('.') { format!("\"{name}\"") } else { name.to_owned() };
+    text.section(&format!("hook.{quoted}"));
+    text.put("command", hook.argv.clone());
+    text.put("events", hook.events.clone());
+    text.put("severity", severity(hook.severity));
+    if let Some(user) = &hook.user {
+        text.put("user", user.as_str());
+    }
+    text.put("timeout", format_duration(hook.timeout));
+}
+
+fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
     }
 }
 
@@ -41,12 +65,7 @@ fn show_mail(text: &mut Text, mail: &MailSettings) {
     if let Some(file) = &mail.password_file {
         text.put("password_file", path(file));
     }
-    let severity = match mail.severity {
-        Severity::Info => "info",
-        Severity::Warning => "warning",
-        Severity::Error => "error",
-    };
-    text.put("severity", severity);
+    text.put("severity", severity(mail.severity));
     text.put("digest", format_duration(mail.digest));
     text.put("queue_max", i64::from(mail.queue_max));
 }

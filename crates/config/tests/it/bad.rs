@@ -36,6 +36,7 @@ fn faults_of_tolerance_are_reported() {
 #[test]
 fn faults_of_health_mail_and_supervisord_are_reported() {
     golden("faces", &rendered(include_str!("faults/faces.toml")));
+    golden("hooks", &rendered(include_str!("faults/hooks.toml")));
     golden("faces_more", &rendered(include_str!("faults/faces_more.toml")));
 }
 

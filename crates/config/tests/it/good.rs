@@ -51,6 +51,21 @@ fn every_key_is_read_as_it_was_meant() {
 }
 
 #[test]
+fn hooks_are_read_as_they_were_meant() {
+    let hooks = good(RICH).hooks;
+    let pager = &hooks[&"pager".parse().unwrap()];
+    assert_eq!(pager.argv, ["/usr/local/bin/page", "--json", "{}", "the ops"]);
+    assert_eq!(pager.events, ["service.failed", "daemon.*"]);
+    assert_eq!((pager.severity, pager.user.as_deref()), (Severity::Warning, Some("nobody")));
+    assert_eq!(pager.timeout, Duration::from_secs(5));
+    let chat = &hooks[&"chat.ops".parse().unwrap()];
+    assert_eq!(
+        (chat.argv.len(), chat.severity, chat.timeout),
+        (2, Severity::Info, Duration::from_secs(30))
+    );
+}
+
+#[test]
 fn a_listener_brings_the_interface_by_which_it_asks() {
     let listener = "[service.a]\ncommand = \"a\"\nevent_listener = { events = [\"TICK_5\"] }\n";
     assert_eq!(good("[service.a]\ncommand = \"a\"\n").supervisord_face(), None);

@@ -114,6 +114,7 @@ fn config(dir: &TempDir, api: ApiSettings, web: SocketAddr) -> Config {
         health: config::HealthSettings::default(),
         mail: None,
         supervisord: None,
+        hooks: std::collections::BTreeMap::new(),
         services: BTreeMap::new(),
     }
 }

@@ -6,6 +6,7 @@ use super::driver::{Driver, Happening};
 use super::hands::{Job, RunKey};
 use super::launch::{Launch, Output as Streams, Tracking};
 use crate::logs::protocol::{FromLogs, ToLogs, WatchPolicy};
+use crate::paths::Paths;
 use anyhow::Context as _;
 use base::{Backoff, ByteSize, InstanceId, ServiceName};
 use config::Config;
@@ -32,6 +33,8 @@ pub(crate) const LOGS: &str = "logs";
 pub(crate) const MAIL: &str = "mail";
 /// The duty with supervisord's interface and its event listeners.
 pub(crate) const SUPERVISORD: &str = "supervisord";
+/// The duty that tells commands of events.
+pub(crate) const HOOKS: &str = "hooks";
 /// Names of listening sockets that begin so are the duty's of that name; all others the console's.
 const SUPERVISORD_SOCKETS: &str = "supervisord.";
 
@@ -69,7 +72,19 @@ fn wanted(config: &Config) -> Vec<&'static str> {
     if config.mail.is_some() {
         wanted.push(MAIL);
     }
+    if !config.hooks.is_empty() {
+        wanted.push(HOOKS);
+    }
     wanted
+}
+
+/// Cursors of the duties that read the events' segment files beside the console, which deletes what
+/// everybody has read.
+pub(crate) fn readers(config: &Config, paths: &Paths) -> Vec<PathBuf> {
+    let face = config.supervisord_face().map(|_| crate::supervisord::cursor_path(&paths.state));
+    let mail = config.mail.as_ref().map(|_| paths.mail_cursor());
+    let hooks = config.hooks.keys().map(|name| crate::hooks::cursor_path(&paths.state, name));
+    face.into_iter().chain(mail).chain(hooks).collect()
 }
 
 /// The duties that must begin anew when one configuration takes the place of another.
@@ -79,7 +94,8 @@ pub(crate) fn touched(old: &Config, new: &Config) -> Vec<&'static str> {
     let api = old.api != new.api;
     let console = old.console != new.console || old.health != new.health;
     // It keeps the events' files until every duty that reads them has done so.
-    if api || console || old.journal != new.journal || before != after {
+    let reads = |config: &Config| readers(config, &Paths::of(&new.daemon));
+    if api || console || old.journal != new.journal || reads(old) != reads(new) {
         touched.push(CONSOLE);
     }
     if crate::mail::differs(old, new) {
@@ -87,6 +103,9 @@ pub(crate) fn touched(old: &Config, new: &Config) -> Vec<&'static str> {
     }
     if api || old.supervisord_face() != new.supervisord_face() {
         touched.push(SUPERVISORD);
+    }
+    if old.hooks != new.hooks {
+        touched.push(HOOKS);
     }
     touched.retain(|name| before.contains(name) && after.contains(name));
     touched
@@ -150,13 +169,16 @@ impl Duties {
 
 /// What a duty is started from and how it is kept alive.
 pub(super) fn duty_spec(program: String, name: &str) -> Option<ServiceSpec> {
+    let mut process = process(vec![program, "duty".into(), name.into()]);
+    // A hook may be a program with a set-group-ID bit, as sendmail is.
+    process.no_new_privileges = name != HOOKS;
     Some(ServiceSpec {
         name: name.parse().ok()?,
         description: String::new(),
         autostart: true,
         kind: Kind::Simple,
         instances: 1,
-        process: process(vec![program, "duty".into(), name.into()]),
+        process,
         after: BTreeSet::new(),
         requires: BTreeSet::new(),
         wants: BTreeSet::new(),
@@ -303,6 +325,18 @@ impl Driver {
             // The logs duty outlives us: while nobody is there, it goes on keeping the output.
             parent_death_signal: (name != LOGS).then_some(SIGKILL),
         })
+    }
+
+    /// Removes what duties have kept that the configuration no longer asks for, and that are gone: to
+    /// their successors nothing is owed.
+    pub(crate) fn forget_duties(&self) {
+        let wanted = wanted(&self.config);
+        if !wanted.contains(&SUPERVISORD) {
+            crate::supervisord::forget(&self.paths.state);
+        }
+        if !wanted.contains(&HOOKS) {
+            crate::hooks::forget(&self.paths.state);
+        }
     }
 
     /// The link to the logs duty has ended. A duty that still lives would keep the streams it has

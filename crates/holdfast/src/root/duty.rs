@@ -1,7 +1,7 @@
 //! The helper processes: takes what the root has passed and hands it to the room that does the
 //! duty.
 
-use super::duties::{CONSOLE, LOGS, MAIL, SUPERVISORD};
+use super::duties::{CONSOLE, HOOKS, LOGS, MAIL, SUPERVISORD, readers};
 use crate::own_loop::{duty_report, watched_runtime};
 use crate::paths::Paths;
 use anyhow::Context as _;
@@ -53,6 +53,17 @@ pub(crate) fn duty(name: &str) -> anyhow::Result<()> {
             runtime.shutdown_background();
             ended
         }
+        HOOKS => {
+            let paths = crate::paths::Paths { state, run };
+            let config = effective(&paths.state)?;
+            let report = duty_report(HOOKS, paths.events(), config.daemon.node.clone());
+            let limit = config.daemon.stall_limit;
+            let (runtime, _detector) = watched_runtime(HOOKS, limit, 2, report)?;
+            let setup = crate::hooks::Setup { root, paths, config };
+            let ended = runtime.block_on(crate::hooks::serve(setup));
+            runtime.shutdown_background();
+            ended
+        }
         other => anyhow::bail!("there is no duty called {other}"),
     }
 }
@@ -84,13 +95,7 @@ fn effective(state: &std::path::Path) -> anyhow::Result<config::Config> {
 fn console(root: OwnedFd, mut fds: BTreeMap<String, OwnedFd>, paths: &Paths) -> anyhow::Result<()> {
     let state = &paths.state;
     let config = effective(state)?;
-    let mut other_readers = Vec::new();
-    if config.supervisord_face().is_some() {
-        other_readers.push(crate::supervisord::cursor_path(state));
-    }
-    if config.mail.is_some() {
-        other_readers.push(paths.mail_cursor());
-    }
+    let other_readers = readers(&config, paths);
     let api = fds.remove("api").context("no `api` socket was passed")?;
     let tls = config.api.tcp.as_ref().and_then(|tcp| tcp.tls.clone());
     let report = duty_report(CONSOLE, state.join("events"), config.daemon.node.clone());

@@ -29,6 +29,7 @@ mod upgrade;
 mod views;
 
 pub(crate) use duty::duty;
+pub(crate) use launch::DEFAULT_PATH;
 
 use crate::paths::machine_context;
 use anyhow::Context as _;

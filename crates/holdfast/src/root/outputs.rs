@@ -181,7 +181,7 @@ impl Driver {
 
     fn forget(&mut self, realm: Realm, instance: &InstanceId) {
         if realm == Realm::Duties {
-            return;
+            return self.forget_duties();
         }
         self.duties.unwatch_log(instance);
         self.sockets.close_of_instance(instance);

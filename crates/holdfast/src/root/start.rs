@@ -342,6 +342,7 @@ impl Driver {
         if self.config.mail.is_none() {
             self.begin_mail();
         }
+        self.forget_duties();
         let duties = self.duties.specs(&self.config);
         self.tell(Realm::Duties, Input::Configure(duties));
         self.tell(Realm::Duties, Input::Begin);
@@ -367,9 +368,6 @@ impl Driver {
         let tcp = self.config.api.tcp.as_ref().map(|tcp| tcp.listen);
         let health = self.config.health;
         let face = self.config.supervisord_face();
-        if face.is_none() {
-            crate::supervisord::forget(&self.paths.state);
-        }
         self.duties.supervisord_url = face.as_ref().and_then(crate::supervisord::url);
         let (unix, face_tcp) = face.map_or((None, None), |face| (face.unix, face.tcp));
         let socket = unix.as_ref().map(|(path, _)| path.clone());

@@ -12,6 +12,7 @@ use super::memory::Memory;
 use super::pipes::Heard;
 use base::Now;
 use control::{EventRecord, Snapshot};
+use journal::FindingKind;
 use journal::segment::{Batch, Follower, Positions, SegmentError, load_cursor, save_cursor};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -104,6 +105,8 @@ impl Loop {
             });
             let follower = match cursor {
                 Some(positions) => Follower::open(&events, positions)?,
+                // What was not dealt with may stand anywhere.
+                None if memory.settled.is_some() => Follower::open(&events, Positions::new())?,
                 None => Follower::open_at_newest(&events)?,
             };
             Ok::<_, SegmentError>((memory, follower))
@@ -122,7 +125,7 @@ impl Loop {
             saved: Positions::new(),
             safe,
             cursor_path,
-            cursor_after: sys::clock::now() + CURSOR_PAUSE,
+            cursor_after: Now::ZERO,
             ticked: TICKS.map(|(_, period)| floor(now, period)),
         };
         let config = turning.house.config();
@@ -201,6 +204,10 @@ impl Loop {
             };
             for finding in &batch.findings {
                 tracing::warn!(message = %finding.message, "events that listeners are not told");
+                if finding.kind == FindingKind::SegmentMissing {
+                    // Numbering may have begun anew: what comes now is new, whatever its number.
+                    self.listeners.lose_place();
+                }
             }
             self.take(&batch).await;
             follower.advance(&batch);

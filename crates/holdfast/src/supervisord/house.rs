@@ -3,9 +3,10 @@
 
 use super::groups::Groups;
 use super::main_log::MainLog;
+use crate::nudge::Nudge;
 use crate::paths::Paths;
 use config::{Config, SupervisordSettings};
-use console::{LinkError, Pushed, RootLink};
+use console::{LinkError, RootLink};
 use control::{
     Caller, ErrorCode, EventRecord, Fault, InstanceView, Notice, Reply, Request, Snapshot,
 };
@@ -19,29 +20,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Log files that are followed at one time.
 pub(crate) const TAILS_MAX: usize = 32;
-
-/// Counts what the root pushes: whoever waits for a change looks again when it has grown.
-#[derive(Clone)]
-pub(crate) struct Nudge(Arc<watch::Sender<u64>>);
-
-impl Default for Nudge {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(0)))
-    }
-}
-
-impl Nudge {
-    /// Resolves each time something has happened since the last time.
-    pub(crate) fn listen(&self) -> watch::Receiver<u64> {
-        self.0.subscribe()
-    }
-}
-
-impl Pushed for Nudge {
-    fn pushed(&mut self, _event: &EventRecord) {
-        self.0.send_modify(|count| *count = count.wrapping_add(1));
-    }
-}
 
 /// Shared by all.
 pub(crate) struct House {

@@ -171,6 +171,11 @@ impl Listeners {
         self.offered = Some(mark);
     }
 
+    /// Nobody knows any more which records have been offered: the next ones have not.
+    pub(crate) fn lose_place(&mut self) {
+        self.offered = None;
+    }
+
     /// Whether the events of this record were dealt with by an earlier duty.
     pub(crate) fn is_settled(&self, mark: u64) -> bool {
         self.offered.is_some_and(|offered| mark <= offered)

@@ -26,11 +26,12 @@ mod tail;
 
 pub(crate) use events::{cursor_path, forget};
 
+use crate::nudge::Nudge;
 use crate::paths::Paths;
 use anyhow::Context as _;
 use base::InstanceId;
 use config::SupervisordSettings;
-use house::{House, Nudge};
+use house::House;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;

@@ -6,7 +6,7 @@ use crate::support::{Daemon, alive, wait_for};
 use control::{Reply, Request};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 
 pub(crate) const FACE: &str = "[supervisord]\nunix = \"{dir}/sup.sock\"\n";
 
@@ -111,12 +111,10 @@ fn h27_supervisorctl_shows_and_does_what_it_does_with_supervisord() {
 
 /// What can't be done is said: services have no standard input.
 fn foreground(client: &Path, daemon: &Daemon) {
-    let mut command = ctl(client, daemon, &["fg", "web"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(b"a line\n").unwrap();
-    let done = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&done.stdout);
-    assert!(text.contains("services have no standard input here"), "{text}");
+    let words = "services have no standard input here";
+    follow(client, daemon, &["fg", "web"], "Press Ctrl-C", words, |_, stdin| {
+        stdin.write_all(b"a line\n").unwrap();
+    });
 }
 
 #[test]
@@ -150,7 +148,7 @@ fn h27_supervisorctl_reads_and_follows_logs() {
         assert_eq!(expect(&client, &daemon, "tail -3 web", 0, &["lo"]).trim(), "lo");
         expect(&client, &daemon, "tail web stderr", 0, &["oops"]);
         expect(&client, &daemon, "tail nosuch", 1, &["no such process name"]);
-        follow(&client, &daemon, &["tail", "-f", "web"], "hello", "again", |daemon| {
+        follow(&client, &daemon, &["tail", "-f", "web"], "hello", "again", |daemon, _| {
             let pid = daemon.instance("web").pid.unwrap();
             crate::support::kill(pid, "USR1");
         });
@@ -160,7 +158,7 @@ fn h27_supervisorctl_reads_and_follows_logs() {
             &["maintail", "-f"],
             "web is ready",
             "asked to restart",
-            |daemon| {
+            |daemon, _| {
                 daemon.act(control::ServiceAction::Restart, "web");
             },
         );
@@ -180,11 +178,12 @@ fn follow(
     arguments: &[&str],
     first: &str,
     second: &str,
-    cause: impl FnOnce(&Daemon),
+    cause: impl FnOnce(&Daemon, &mut ChildStdin),
 ) {
     let mut command = ctl(client, daemon, arguments);
-    command.env("PYTHONUNBUFFERED", "1").stdout(Stdio::piped());
+    command.env("PYTHONUNBUFFERED", "1").stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
     let mut out = child.stdout.take().unwrap();
     let (tell, told) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {
@@ -203,7 +202,7 @@ fn follow(
         });
     };
     wait(first);
-    cause(daemon);
+    cause(daemon, &mut stdin);
     wait(second);
     child.kill().unwrap();
     child.wait().unwrap();
