@@ -54,6 +54,8 @@ fn place(method: &Method, path: &str) -> Place {
         _ if path.starts_with("/health/") => Place::Api(Role::Read),
         // The effective configuration shows commands and paths that a viewer need not know.
         "/api/v1/config" => Place::Api(Role::Act),
+        // Stacks and memory of a program may hold what is nobody else's business.
+        _ if path.starts_with("/api/v1/evidence") => Place::Api(Role::Act),
         _ if path.starts_with("/api/") => Place::Api(if reads { Role::Read } else { Role::Act }),
         _ if crate::pages::is_asset(path) => Place::Public,
         _ => Place::Page,

@@ -7,6 +7,7 @@
 //! **Never**: opens a socket or a file. **Stands on**: `base`, serde.
 
 mod event;
+mod evidence;
 mod frame;
 mod mail;
 mod record;
@@ -14,6 +15,7 @@ mod request;
 mod view;
 
 pub use event::{EventRecord, Severity};
+pub use evidence::{EVIDENCE_VERSION, EvidenceEntry, EvidenceFile, EvidenceIndex, EvidenceMissing};
 pub use frame::{FRAME_BYTES_MAX, FrameError, decode_frame, encode_frame};
 pub use mail::{MailTryView, MailView};
 pub use record::{RECORD_BYTES_MAX, RecordError, decode_record, encode_record};

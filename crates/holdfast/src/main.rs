@@ -13,6 +13,7 @@ mod own_loop;
 mod paths;
 mod root;
 mod supervisord;
+mod watch;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -7,11 +7,13 @@
 //! ```
 //! The root needs no database: it appends to segment files, and whoever dies next, what was
 //! written is there. The console duty moves it into the journal exactly once.
-//! [`logfile`] reads the services' own output files, for the command line and the console.
+//! [`logfile`] reads the services' own output files, and [`evidence`] what was kept of sick ones,
+//! for the command line and the console.
 //!
 //! **Never**: decides what is worth an event, or listens on anything.
 //! **Stands on**: `base`, `control`, SQLite, flate2 for rotated logs.
 
+pub mod evidence;
 mod finding;
 pub mod logfile;
 mod recorder;

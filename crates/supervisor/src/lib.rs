@@ -40,7 +40,7 @@ mod notify;
 pub use event::*;
 pub use io::*;
 pub use machine::Supervisor;
-pub use notify::{STATUS_CHARS_MAX, parse_notify};
+pub use notify::{STATUS_CHARS_MAX, parse_counter, parse_notify};
 pub use snapshot::*;
 pub use spec::*;
 pub use tolerance::*;

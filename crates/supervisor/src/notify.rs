@@ -19,6 +19,14 @@ pub fn parse_notify(datagram: &[u8]) -> Vec<NotifyMessage> {
     text.lines().take(LINES_MAX).filter_map(parse_line).collect()
 }
 
+/// What a program counts up and says by `X_COUNTER=n` ([`crate::CounterSource::Notify`]): the last
+/// word of one datagram.
+pub fn parse_counter(datagram: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(datagram);
+    let lines = text.lines().take(LINES_MAX);
+    lines.filter_map(|line| line.strip_prefix("X_COUNTER=")?.parse().ok()).last()
+}
+
 fn parse_line(line: &str) -> Option<NotifyMessage> {
     let (name, value) = line.split_once('=')?;
     let micros = || value.parse::<u64>().ok().map(Duration::from_micros);
@@ -61,10 +69,19 @@ mod tests {
         assert_eq!(parse_notify(datagram), expect);
     }
 
+    #[test]
+    fn h6_a_program_that_counts_is_heard() {
+        assert_eq!(parse_counter(b"STATUS=x\nX_COUNTER=7\nX_COUNTER=8"), Some(8));
+        for none in ["", "X_COUNTER=", "X_COUNTER=-1", "X_COUNTER=1.5", "XX_COUNTER=1"] {
+            assert_eq!(parse_counter(none.as_bytes()), None, "{none}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes_give_a_bounded_answer(bytes: Vec<u8>) {
             prop_assert!(parse_notify(&bytes).len() <= LINES_MAX);
+            let _ = parse_counter(&bytes);
         }
     }
 }

@@ -62,6 +62,23 @@ impl Tolerance {
     }
 }
 
+impl Tolerance {
+    /// The program itself counts something up, and says so by sd_notify(3).
+    pub fn is_told_counts(&self) -> bool {
+        self.detectors.values().any(|detector| match &detector.rule {
+            Rule::Requests { source, .. } => *source == CounterSource::Notify,
+            Rule::Backlog { progress, .. } | Rule::Livelock { progress, .. } => {
+                *progress == Progress::Counter(CounterSource::Notify)
+            }
+            Rule::Answer { .. }
+            | Rule::Deadlock { .. }
+            | Rule::Uninterruptible { .. }
+            | Rule::Leak { .. }
+            | Rule::Age { .. } => false,
+        })
+    }
+}
+
 impl Default for Tolerance {
     fn default() -> Self {
         Self {

@@ -3,6 +3,7 @@
 //! Why from the code: a description that is written by hand is wrong within a month.
 
 mod events;
+mod evidence;
 mod logs;
 mod services;
 mod system;
@@ -39,6 +40,7 @@ use utoipa_axum::routes;
         (name = "events", description = "What happened"),
         (name = "output", description = "Logs and samples"),
         (name = "health", description = "Verdicts for balancers"),
+        (name = "evidence", description = "What is kept of sick runs; for operators alone"),
         (name = "daemon", description = "The daemon itself"),
     )
 )]
@@ -57,6 +59,9 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::one))
         .routes(routes!(events::events))
         .routes(routes!(events::stream))
+        .routes(routes!(evidence::list))
+        .routes(routes!(evidence::index))
+        .routes(routes!(evidence::file))
         .routes(routes!(logs::tail))
         .routes(routes!(logs::stream))
         .routes(routes!(watch::samples))

@@ -248,7 +248,7 @@ fn the_description_is_the_one_that_was_agreed() {
     let answer = house.get("/api/v1/openapi.json");
     assert_eq!(answer.body, console::openapi());
     let paths = answer.json()["paths"].as_object().unwrap().clone();
-    assert_eq!(paths.len(), 21);
+    assert_eq!(paths.len(), 24);
     insta::with_settings!({ snapshot_path => "../golden", prepend_module_to_snapshot => false }, {
         insta::assert_snapshot!("openapi", answer.body);
     });

@@ -15,6 +15,7 @@ mod browser;
 mod chromium;
 mod doors;
 mod events;
+mod evidence;
 mod health;
 mod house;
 mod look;

@@ -108,6 +108,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: ServiceCommand,
     },
+    /// What is kept of sick runs: list it, look at it, take it along
+    #[command(after_help = EVIDENCE_EXAMPLE, subcommand_required = true)]
+    #[command(arg_required_else_help = true)]
+    Evidence {
+        /// What about it.
+        #[command(subcommand)]
+        action: EvidenceCommand,
+    },
     /// Set how much is done about sick services: off, observe or enforce
     #[command(after_help = MODE_EXAMPLE)]
     Mode(ModeArgs),
@@ -364,6 +372,47 @@ pub(crate) struct TargetArgs {
     /// Stop waiting after this long
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "90s")]
     pub(crate) timeout: Duration,
+}
+
+const EVIDENCE_EXAMPLE: &str = "\
+Examples:
+  holdfast evidence list web
+  holdfast evidence show web/20261124T102233.123Z-17 threads.txt";
+
+/// `holdfast evidence …`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum EvidenceCommand {
+    /// The bundles that are kept, the newest first
+    #[command(after_help = "Example:\n  holdfast evidence list web")]
+    List {
+        /// A service or an instance
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// What a bundle says of itself, or one of its files
+    #[command(
+        after_help = "Example:\n  holdfast evidence show web/20261124T102233.123Z-17 stacks-user.txt"
+    )]
+    Show {
+        /// As `list` names it
+        #[arg(value_name = "BUNDLE")]
+        bundle: String,
+        /// One of its files
+        #[arg(value_name = "FILE")]
+        file: Option<String>,
+    },
+    /// Write a bundle into a gzipped tar archive
+    #[command(
+        after_help = "Example:\n  holdfast evidence export web/20261124T102233.123Z-17 -o - | ssh desk tar xz"
+    )]
+    Export {
+        /// As `list` names it
+        #[arg(value_name = "BUNDLE")]
+        bundle: String,
+        /// Where to; `-` = standard output [default: NAME-ID.tar.gz here]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
 }
 
 const MODE_EXAMPLE: &str = "\

@@ -9,6 +9,7 @@ mod configuration;
 mod daemon;
 mod doctor;
 mod events;
+mod evidence;
 pub(crate) mod failure;
 mod generate;
 mod health;
@@ -63,6 +64,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Code, Failure> {
         Command::Service { action } => {
             service::run(output, &locate::control_socket(&global)?, action)
         }
+        Command::Evidence { action } => evidence::run(output, &global, action),
         Command::Mode(args) => mode::run(output, &mut connect(&global)?, args),
         Command::Reload => daemon::reload(output, &mut connect(&global)?),
         Command::Stop(args) => daemon::stop(output, &mut connect(&global)?, &args),

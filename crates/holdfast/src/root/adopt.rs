@@ -22,7 +22,8 @@ use sys::tree::Tree;
 pub(crate) struct Prepared {
     pub(crate) pidfd: Option<OwnedFd>,
     pub(crate) tree: Arc<Mutex<Tree>>,
-    pub(crate) group: Option<PathBuf>,
+    pub(crate) group: Option<sys::cgroup::Group>,
+    pub(crate) known: Vec<u32>,
     pub(crate) since: Now,
     pub(crate) slot: u16,
 }
@@ -126,7 +127,7 @@ impl Driver {
         let key = RunKey { realm: Realm::Services, instance: instance.clone(), run: core.run };
         let known = main.iter().map(|(pid, _)| *pid).chain(marked.iter().copied()).collect();
         let tree = self.tree_of(&key, known);
-        let group = tree.group.as_ref().map(|group| group.path().to_path_buf());
+        let (group, known) = (tree.group.clone(), tree.known.clone());
         let tree = Arc::new(Mutex::new(tree));
         let since = Now::from_nanos(record.since_ns);
         let (alive, pidfd) = match main {
@@ -135,11 +136,11 @@ impl Driver {
         };
         if alive.is_some() {
             let slot = core.slot;
-            self.prepared.insert(key, Prepared { pidfd, tree, group, since, slot });
+            self.prepared.insert(key, Prepared { pidfd, tree, group, known, since, slot });
         } else {
             // Its end was not seen. What it may have left behind is looked for by the core.
             let mut run = Run::new(Arc::clone(spec), since);
-            (run.tree, run.group) = (Some(tree), group);
+            (run.tree, run.group, run.known) = (Some(tree), group, known);
             self.services.runs.insert(key, run);
         }
         let adopted = Adopted {

@@ -236,6 +236,9 @@ impl Driver {
 
     /// A run said something by its notify socket.
     pub(crate) fn notified(&mut self, key: &RunKey, bytes: &[u8]) {
+        if let Some(value) = supervisor::parse_counter(bytes) {
+            self.watch_counted(key, value);
+        }
         for message in supervisor::parse_notify(bytes) {
             if let NotifyMessage::MainPid(pid) = message {
                 self.check_main(key, pid);

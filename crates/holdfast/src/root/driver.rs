@@ -43,6 +43,10 @@ pub(crate) enum Happening {
     LogsUnlinked { key: RunKey },
     /// The logs duty said something.
     LogsSaid(crate::logs::protocol::FromLogs),
+    /// The link to the watch duty has ended.
+    WatchUnlinked,
+    /// The watch duty said something.
+    WatchSaid(crate::watch::protocol::FromWatch),
 }
 
 /// One realm: a core and its runs.
@@ -95,8 +99,6 @@ pub(crate) struct Driver {
     pub(crate) prepared: BTreeMap<RunKey, Prepared>,
     /// Of which run the record is that speaks for an instance: of the last one that was started.
     pub(crate) recorded: BTreeMap<InstanceId, RunId>,
-    /// Runs that the core wants watched, and how far verdicts go.
-    pub(crate) watching: BTreeMap<RunKey, supervisor::Mode>,
     /// Modes that were set, and workarounds in force.
     pub(crate) care: CareBook,
     pub(crate) pids: BTreeMap<u32, Watched>,
@@ -178,7 +180,6 @@ impl Driver {
             duties: parts.duties,
             prepared: BTreeMap::new(),
             recorded: BTreeMap::new(),
-            watching: BTreeMap::new(),
             care: parts.care,
             pids: BTreeMap::new(),
             commands: BTreeMap::new(),
@@ -241,6 +242,7 @@ impl Driver {
         let ending = self.ending.as_ref().map(|ending| ending.deadline);
         let upgrade = self.upgrade.as_ref().and_then(|upgrade| upgrade.at);
         let others = commands.map(|command| command.deadline).chain(ending).chain(upgrade);
+        let others = others.chain(self.duties.watch.next_wake());
         cores.into_iter().flatten().chain(others).min()
     }
 
@@ -254,6 +256,7 @@ impl Driver {
             }
         }
         self.time_out_commands(now);
+        self.answer_overdue(now);
         self.insist_on_ending(now);
     }
 
@@ -338,11 +341,8 @@ impl Driver {
         let notify = launched.notify.map(|socket| self.listen_for_notify(&key, socket));
         if let Some(of) = self.run(&key) {
             of.main = Some((Pid(pid), Arc::new(launched.pidfd)));
-            of.group = launched
-                .tree
-                .as_ref()
-                .and_then(|tree| tree.group.as_ref())
-                .map(|group| group.path().to_path_buf());
+            of.group = launched.tree.as_ref().and_then(|tree| tree.group.clone());
+            of.known.push(pid);
             of.tree = launched.tree.map(|tree| Arc::new(Mutex::new(tree)));
             // The group is its own and new.
             of.oom_kills = of.group.is_some().then_some(0);
@@ -407,9 +407,13 @@ impl Driver {
         let task = (!ours && !known).then(|| self.watch_stranger(pid, &pidfd));
         if let Some(run) = self.run(key) {
             run.main = Some((pid, pidfd));
+            if !run.known.contains(&pid.0) {
+                run.known.push(pid.0);
+            }
             run.tasks.retain(|task| !task.is_finished());
             run.tasks.extend(task);
             self.watch(pid.0, Watched::Run(key.clone()), self.reaped.load(Ordering::Acquire));
+            self.tell_watch(key);
         }
     }
 

@@ -5,6 +5,7 @@ use super::control_server::{self, Door};
 use super::driver::{Driver, Happening};
 use super::hands::{Job, RunKey};
 use super::launch::{Launch, Output as Streams, Tracking};
+use super::watching::WatchDesk;
 use crate::logs::protocol::{FromLogs, ToLogs, WatchPolicy};
 use crate::paths::Paths;
 use anyhow::Context as _;
@@ -37,6 +38,8 @@ pub(crate) const SUPERVISORD: &str = "supervisord";
 pub(crate) const HOOKS: &str = "hooks";
 /// Names of listening sockets that begin so are the duty's of that name; all others the console's.
 const SUPERVISORD_SOCKETS: &str = "supervisord.";
+/// The duty that looks at services, and gathers evidence.
+pub(crate) const WATCH: &str = "watch";
 
 /// Orders that wait for the logs duty. All instances at once fit: 10,000 services.
 const LOG_ORDERS_MAX: usize = 65_536;
@@ -55,6 +58,7 @@ pub(crate) struct Duties {
     watched: BTreeMap<InstanceId, WatchPolicy>,
     /// What happened before is not told by mail, unless an earlier mail duty has begun with it.
     pub(crate) mail_since: base::WallTime,
+    pub(crate) watch: WatchDesk,
     /// Instances that are gone, until the logs duty says that it has forgotten them.
     leaving: BTreeMap<InstanceId, WatchPolicy>,
     /// Where supervisord's interface is served, for those who are told.
@@ -122,6 +126,7 @@ impl Duties {
             watched,
             // Before any service is started.
             mail_since: sys::clock::wall(),
+            watch: WatchDesk::default(),
             leaving,
             supervisord_url: None,
             supervisord_socket: None,
@@ -130,8 +135,10 @@ impl Duties {
 
     /// The specs of all duties that a configuration asks for.
     pub(crate) fn specs(&self, config: &Config) -> BTreeMap<ServiceName, Arc<ServiceSpec>> {
+        let watch = self.watch.wanted.then_some(WATCH);
         wanted(config)
             .into_iter()
+            .chain(watch)
             .filter_map(|name| Some((name.parse().ok()?, Arc::new(self.spec(name)?))))
             .collect()
     }
@@ -170,8 +177,9 @@ impl Duties {
 /// What a duty is started from and how it is kept alive.
 pub(super) fn duty_spec(program: String, name: &str) -> Option<ServiceSpec> {
     let mut process = process(vec![program, "duty".into(), name.into()]);
-    // A hook may be a program with a set-group-ID bit, as sendmail is.
-    process.no_new_privileges = name != HOOKS;
+    // A hook may be a program with a set-group-ID bit, as sendmail is; commands by which services
+    // are asked have the rights that the services have.
+    process.no_new_privileges = ![HOOKS, WATCH].contains(&name);
     Some(ServiceSpec {
         name: name.parse().ok()?,
         description: String::new(),
@@ -281,6 +289,8 @@ impl Driver {
         let stream = UnixStream::from_std(stream)?;
         if name == LOGS {
             self.link_logs(key, stream);
+        } else if name == WATCH {
+            self.link_watch(stream);
         } else {
             let caller = Caller { name: format!("duty {name}"), role: Role::Act };
             let door = self.duties.door.clone();

@@ -1,9 +1,10 @@
 //! The helper processes: takes what the root has passed and hands it to the room that does the
 //! duty.
 
-use super::duties::{CONSOLE, HOOKS, LOGS, MAIL, SUPERVISORD, readers};
+use super::duties::{CONSOLE, HOOKS, LOGS, MAIL, SUPERVISORD, WATCH, readers};
 use crate::own_loop::{duty_report, watched_runtime};
 use crate::paths::Paths;
+use crate::watch::effective;
 use anyhow::Context as _;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -64,6 +65,7 @@ pub(crate) fn duty(name: &str) -> anyhow::Result<()> {
             runtime.shutdown_background();
             ended
         }
+        WATCH => watch(root, state),
         other => anyhow::bail!("there is no duty called {other}"),
     }
 }
@@ -85,11 +87,22 @@ fn start_log() {
     drop(started);
 }
 
-/// The configuration in force, as the root has written it down.
-fn effective(state: &std::path::Path) -> anyhow::Result<config::Config> {
-    let path = state.join("effective.toml");
-    let loaded = config::load(&path, &crate::paths::machine_context(None));
-    loaded.config.with_context(|| format!("{} has faults", path.display()))
+/// Threads in which the watch duty waits for what may block: commands, disks, files, names, bundles.
+/// Those that hang stay; a machine on which so many hang has no health to watch.
+const WATCH_THREADS_MAX: usize = 64;
+
+fn watch(root: OwnedFd, state: PathBuf) -> anyhow::Result<()> {
+    let config = effective(&state)?;
+    let node = config.daemon.node.clone();
+    let report = duty_report(WATCH, state.join("events"), node.clone());
+    let limit = config.daemon.stall_limit;
+    let (runtime, _detector) = watched_runtime(WATCH, limit, WATCH_THREADS_MAX, report)?;
+    let adopter = std::os::unix::process::parent_id();
+    let result =
+        crate::watch::run(&runtime, root, config, crate::watch::Options { state, node, adopter });
+    // Whatever hangs in a thread must not hold up the end.
+    runtime.shutdown_background();
+    result
 }
 
 fn console(root: OwnedFd, mut fds: BTreeMap<String, OwnedFd>, paths: &Paths) -> anyhow::Result<()> {

@@ -8,13 +8,13 @@ mod adopt;
 mod commands;
 mod control_server;
 mod driver;
-mod duties;
+pub(crate) mod duties;
 mod duty;
 mod early;
 mod events;
 mod hands;
 mod health;
-mod launch;
+pub(crate) mod launch;
 mod oom;
 mod outputs;
 mod probes;
@@ -27,8 +27,10 @@ mod tolerate;
 mod turn;
 mod upgrade;
 mod views;
+mod watching;
 
 pub(crate) use duty::duty;
+pub(crate) use hands::{Realm, RunKey};
 pub(crate) use launch::DEFAULT_PATH;
 
 use crate::paths::machine_context;

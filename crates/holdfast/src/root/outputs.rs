@@ -273,6 +273,7 @@ impl Driver {
         self.duties.watch_log(&key.instance, &spec);
         let mut run = Run::new(Arc::clone(&spec), prepared.since);
         (run.tree, run.group, run.slot) = (Some(prepared.tree), prepared.group, prepared.slot);
+        run.known = prepared.known;
         self.services.runs.insert(key.clone(), run);
         let ends = if spec.log.split_stderr { &["out", "err"][..] } else { &["out"] };
         let paths =

@@ -10,7 +10,6 @@ use super::hands::{Realm, RunKey};
 use base::{InstanceId, Now, RunId};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use supervisor::{Pid, Readiness, ServiceSpec};
 use sys::tree::Tree;
@@ -21,7 +20,9 @@ pub(crate) struct Run {
     pub(crate) spec: Arc<ServiceSpec>,
     pub(crate) main: Option<(Pid, Arc<OwnedFd>)>,
     pub(crate) tree: Option<Arc<Mutex<Tree>>>,
-    pub(crate) group: Option<PathBuf>,
+    pub(crate) group: Option<sys::cgroup::Group>,
+    /// Its first process, and those that were its main one.
+    pub(crate) known: Vec<u32>,
     /// Processes of its group that the kernel had killed for its memory limit when last looked at.
     pub(crate) oom_kills: Option<u64>,
     pub(crate) since: Now,
@@ -48,6 +49,7 @@ impl Run {
             main: None,
             tree: None,
             group: None,
+            known: Vec::new(),
             oom_kills: None,
             since,
             tasks: Vec::new(),
@@ -111,7 +113,7 @@ impl Runs {
 
 /// Whether a service is given a socket to say things by (`sd_notify`(3)).
 pub(crate) fn wants_notify(spec: &ServiceSpec) -> bool {
-    spec.ready == Readiness::Notify || spec.watchdog.is_some()
+    spec.ready == Readiness::Notify || spec.watchdog.is_some() || spec.tolerance.is_told_counts()
 }
 
 /// The name of a run's control group. Run numbers are used once, so a group is never taken over:

@@ -432,6 +432,8 @@ impl Driver {
             let message = format!("cannot write {}: {error}", path.display());
             self.events.complain("holdfast", message);
         }
+        self.want_watch();
+        self.watch_configured();
     }
 
     /// Takes over the listening sockets of services that the program before us had open.

@@ -1,8 +1,5 @@
-//! The root's part in tolerance: who is watched, how runs are frozen, which modes and workarounds
-//! are remembered beyond the life of a daemon.
-//!
-//! The watch duty looks and gathers; the core decides; this carries between them.
-//! Invariant: each question of the core is answered, also while no watch duty is there.
+//! The root's part in tolerance: how runs are frozen, which modes and workarounds are remembered
+//! beyond the life of a daemon. Who is watched stands in `watching`.
 
 use super::control_server::fault;
 use super::driver::Driver;
@@ -13,7 +10,6 @@ use control::{Caller, ErrorCode, Reply, WorkaroundView};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
 use supervisor::{Action, Event, EventKind, Input, Mode, Value};
 
 /// Longest file that is read: some hundred bytes for each of ten thousand instances.
@@ -213,25 +209,6 @@ impl Driver {
         let Ok(anybody) = "care".parse::<InstanceId>() else { return };
         let (path, bytes) = (self.paths.care(), self.care.to_bytes());
         self.hands.give(&anybody, Job::Write { path, bytes });
-    }
-
-    pub(super) fn watch_run(&mut self, key: RunKey, mode: Mode) {
-        self.watching.insert(key, mode);
-    }
-
-    pub(super) fn unwatch_run(&mut self, key: &RunKey) {
-        self.watching.remove(key);
-    }
-
-    pub(super) fn gather(&mut self, key: RunKey, _: String, _: Duration) {
-        let RunKey { realm, instance, run } = key;
-        let result = Err("no watch duty runs".to_owned());
-        self.pending.push_back((realm, Input::Gathered { instance, run, result }));
-    }
-
-    pub(super) fn count_connections(&mut self, key: RunKey) {
-        let RunKey { realm, instance, run } = key;
-        self.pending.push_back((realm, Input::Connections { instance, run, open: None }));
     }
 
     /// Nothing of a run is to be scheduled any more.

@@ -117,6 +117,8 @@ fn happened(driver: &mut Driver, happening: Happening) {
         Happening::Reloaded { loaded, answer } => driver.reloaded(*loaded, answer),
         Happening::LogsUnlinked { key } => driver.logs_unlinked(&key),
         Happening::LogsSaid(said) => driver.logs_said(said),
+        Happening::WatchUnlinked => driver.watch_unlinked(),
+        Happening::WatchSaid(said) => driver.watch_said(said),
     }
 }
 

@@ -82,7 +82,7 @@ impl Driver {
             }),
             cgroup: run
                 .and_then(|run| run.group.as_ref())
-                .map(|group| group.to_string_lossy().into_owned()),
+                .map(|group| group.path().to_string_lossy().into_owned()),
             log: spec.map_or_else(String::new, |spec| {
                 self.log_path(&seen.instance, spec).to_string_lossy().into_owned()
             }),

@@ -36,3 +36,4 @@ mod supervisord_listeners;
 mod support;
 mod tolerance;
 mod watchdog;
+mod watching;

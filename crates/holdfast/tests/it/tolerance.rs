@@ -81,14 +81,14 @@ fn h1_h10_the_environment_sets_modes_at_the_start_and_a_wrong_one_is_named() {
 }
 
 /// A web server on a port of its own, whose successor runs beside it.
-fn beside(settle: &str) -> (Daemon, u16) {
+fn beside(drain: &str) -> (Daemon, u16) {
     let port = free_port();
     let daemon = Daemon::start(&format!(
         "[service.web]\nport = {port}\n\
          command = [\"python3\", \"-m\", \"http.server\", \"--bind\", \"127.0.0.1\", \"{{port}}\"]\n\
          ready = {{ tcp = \"127.0.0.1:{{port}}\", interval = \"50ms\" }}\n\
-         [service.web.tolerance]\nmode = \"off\"\nsuccessor = \"beside\"\nsettle = \"{settle}\"\n\
-         drain = \"0s\"\nwarm_up = [{{ http = \"http://127.0.0.1:{{port}}/\" }}]\n"
+         [service.web.tolerance]\nmode = \"off\"\nsuccessor = \"beside\"\nsettle = \"0s\"\n\
+         drain = \"{drain}\"\nwarm_up = [{{ http = \"http://127.0.0.1:{{port}}/\" }}]\n"
     ));
     daemon.wait_state("web", "running");
     (daemon, port)
