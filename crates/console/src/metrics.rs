@@ -142,7 +142,7 @@ fn services(page: &mut Page, snapshot: &Snapshot, rings: &BTreeMap<String, Ring>
     );
     page.each(snapshot, |_, one| {
         let ring = rings.get(&one.name).filter(|_| one.pid.is_some())?;
-        ring.samples.back().map(|sample| sample.rss_bytes)
+        ring.last().map(|sample| sample.rss_bytes)
     });
     page.family(
         "holdfast_service_cpu_seconds_total",

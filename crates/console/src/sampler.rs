@@ -8,9 +8,9 @@
 //! Source: proc(5), `/proc/PID/stat`; cgroups(7), `cgroup.procs`.
 
 use crate::App;
-use crate::samples::{Sample, SampleBook};
-use control::{InstanceView, Snapshot};
-use std::collections::BTreeMap;
+use crate::samples::{Ring, Sample, SampleBook};
+use control::Snapshot;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -32,8 +32,15 @@ const PROCESSES_MAX: usize = 1024;
 /// `cgroup.procs` of [`PROCESSES_MAX`] processes.
 const PROCS_BYTES_MAX: u64 = 16 * 1024;
 
+/// Where the processes of an instance are found: all that is kept of a snapshot between rounds.
+struct Target {
+    name: String,
+    pid: Option<u32>,
+    cgroup: Option<String>,
+}
+
 struct Round {
-    snapshot: Arc<Snapshot>,
+    targets: Arc<[Target]>,
     done: oneshot::Sender<Duration>,
 }
 
@@ -56,17 +63,18 @@ pub(crate) async fn run(app: Arc<App>, shutdown: CancellationToken) {
 async fn drive(app: &App, rounds: &SyncSender<Round>) {
     let mut changes = app.history.changes();
     let mut watchers = app.watchers.subscribe();
-    let mut snapshot: Option<Arc<Snapshot>> = None;
+    let mut targets: Option<Arc<[Target]>> = None;
     let mut cost = Duration::ZERO;
     loop {
         let changed = changes.has_changed().unwrap_or(false);
-        if changed || snapshot.is_none() {
+        if changed || targets.is_none() {
             changes.mark_unchanged();
-            snapshot = app.snapshots.fresh().await.ok();
+            let snapshot = app.snapshots.fresh().await.ok();
+            targets = snapshot.map(|snapshot| targets_of(&snapshot));
         }
-        if let Some(snapshot) = &snapshot {
+        if let Some(targets) = &targets {
             let (done, finished) = oneshot::channel();
-            if rounds.try_send(Round { snapshot: Arc::clone(snapshot), done }).is_ok() {
+            if rounds.try_send(Round { targets: Arc::clone(targets), done }).is_ok() {
                 cost = finished.await.unwrap_or_default();
                 app.samples.round_done();
             }
@@ -98,6 +106,16 @@ struct Seen {
     round: u64,
 }
 
+fn targets_of(snapshot: &Snapshot) -> Arc<[Target]> {
+    let instances = snapshot.services.iter().flat_map(|service| &service.instances);
+    let targets = instances.map(|instance| Target {
+        name: instance.name.clone(),
+        pid: instance.pid,
+        cgroup: instance.cgroup.clone(),
+    });
+    targets.collect()
+}
+
 struct Sampler {
     book: SampleBook,
     processes: BTreeMap<u32, Seen>,
@@ -124,34 +142,37 @@ impl Sampler {
     }
 
     fn run(mut self, todo: &Receiver<Round>) {
-        while let Ok(Round { snapshot, done }) = todo.recv() {
+        let mut known: Arc<[Target]> = Arc::default();
+        while let Ok(Round { targets, done }) = todo.recv() {
             let began = Instant::now();
-            self.round(&snapshot);
+            self.round(&targets);
+            if !Arc::ptr_eq(&targets, &known) {
+                // They were taken out of a picture of everything, which is large and gone by now.
+                known = targets;
+                sys::memory::give_back();
+            }
             let _ = done.send(began.elapsed());
         }
     }
 
-    fn round(&mut self, snapshot: &Snapshot) {
+    fn round(&mut self, targets: &[Target]) {
         self.round += 1;
         let now = sys::clock::now();
         let at_us = sys::clock::wall().as_micros();
         let seconds = self.before.map_or(0.0, |before| now.since(before).as_secs_f64());
         self.before = Some(now);
-        let mut measured = Vec::with_capacity(snapshot.services.len());
-        for instance in snapshot.services.iter().flat_map(|service| &service.instances) {
-            if let Some(usage) = self.measure(instance) {
-                measured.push((instance.name.as_str(), usage));
+        let mut measured = Vec::with_capacity(targets.len());
+        for target in targets {
+            if let Some(usage) = self.measure(target) {
+                measured.push((target.name.as_str(), usage));
             }
         }
         self.processes.retain(|_, seen| seen.round == self.round);
         let mut rings = self.book.lock();
-        let known = |name: &str| {
-            snapshot.services.iter().flat_map(|s| &s.instances).any(|one| one.name == name)
-        };
         // Only a change of configuration makes an instance unknown: compare when numbers differ.
-        let instances: usize = snapshot.services.iter().map(|s| s.instances.len()).sum();
-        if instances < rings.len() {
-            rings.retain(|name, _| known(name));
+        if targets.len() < rings.len() {
+            let known: BTreeSet<&str> = targets.iter().map(|target| target.name.as_str()).collect();
+            rings.retain(|name, _| known.contains(name.as_str()));
         }
         for (name, usage) in measured {
             let cpu_seconds = usage.cpu_ticks as f64 / self.ticks_per_second;
@@ -168,7 +189,7 @@ impl Sampler {
                 processes: usage.processes,
             };
             if !rings.contains_key(name) {
-                rings.insert(name.to_owned(), crate::samples::Ring::default());
+                rings.insert(name.to_owned(), Ring::new(at_us));
             }
             if let Some(ring) = rings.get_mut(name) {
                 ring.push(sample, cpu_seconds);
@@ -177,14 +198,14 @@ impl Sampler {
     }
 
     /// Adds up the processes of one instance; `None` when it has none.
-    fn measure(&mut self, instance: &InstanceView) -> Option<Usage> {
+    fn measure(&mut self, target: &Target) -> Option<Usage> {
         let mut pids = std::mem::take(&mut self.pids);
         pids.clear();
-        if let Some(group) = &instance.cgroup {
+        if let Some(group) = &target.cgroup {
             self.members(group, &mut pids);
         }
         if pids.is_empty() {
-            pids.extend(instance.pid);
+            pids.extend(target.pid);
         }
         let mut usage = Usage::default();
         for pid in &pids {
@@ -238,11 +259,11 @@ struct Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use control::ServiceView;
+    use control::{InstanceView, ServiceView};
 
-    fn snapshot(instances: Vec<InstanceView>) -> Snapshot {
+    fn snapshot(instances: Vec<InstanceView>) -> Arc<[Target]> {
         let services = vec![ServiceView { instances, ..ServiceView::default() }];
-        Snapshot { services, ..Snapshot::default() }
+        targets_of(&Snapshot { services, ..Snapshot::default() })
     }
 
     fn instance(name: &str, pid: Option<u32>, cgroup: Option<String>) -> InstanceView {
@@ -279,9 +300,10 @@ mod tests {
             child.wait().unwrap();
         }
         let rings = book.lock();
-        let processes = |name: &str| rings[name].samples[0].processes;
+        let first = |name: &str| rings[name].samples().next().unwrap();
+        let processes = |name: &str| first(name).processes;
         assert_eq!((processes("whole"), processes("main")), (2, 1));
-        assert!(rings["main"].samples[0].rss_bytes < rings["whole"].samples[0].rss_bytes);
+        assert!(first("main").rss_bytes < first("whole").rss_bytes);
         assert!(!rings.contains_key("down"));
     }
 
@@ -302,7 +324,7 @@ mod tests {
         sampler.round(&me);
         let (second, percent) = {
             let rings = book.lock();
-            (rings["me"].cpu_seconds, rings["me"].samples[1].cpu_percent)
+            (rings["me"].cpu_seconds, rings["me"].last().unwrap().cpu_percent)
         };
         assert!(first + 0.02 <= second, "{first} {second}");
         assert!(0.0 < percent);

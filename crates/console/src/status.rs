@@ -114,9 +114,7 @@ pub(crate) fn status(app: &App, snapshot: &Snapshot) -> Status {
     let services = services
         .into_iter()
         .map(|service| {
-            with_samples(service, &|name| {
-                rings.get(name).and_then(|ring| ring.samples.back().copied())
-            })
+            with_samples(service, &|name| rings.get(name).and_then(crate::samples::Ring::last))
         })
         .collect();
     Status {

@@ -9,6 +9,7 @@ mod hooks;
 mod logs;
 mod mail;
 mod nudge;
+mod own_log;
 mod own_loop;
 mod paths;
 mod root;
@@ -19,5 +20,14 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // A duty is started by us alone, stays for months, and needs none of the command line's tables.
+    let mut arguments = std::env::args_os().skip(1);
+    let words = (arguments.next(), arguments.next(), arguments.next());
+    if let (Some(duty), Some(name), None) = &words
+        && duty == "duty"
+        && let Some(name) = name.to_str()
+    {
+        return cli::duty(name);
+    }
     cli::main(cli::args::Cli::parse())
 }

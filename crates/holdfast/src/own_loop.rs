@@ -11,6 +11,9 @@ use std::time::Duration;
 use sys::stall::{Stall, StallDetector};
 use tokio::runtime::{Builder, Runtime};
 
+/// A start, or a reload, is over by then.
+const SETTLED_AFTER: Duration = Duration::from_secs(10);
+
 /// A runtime for one loop on the calling thread, and the watch over it.
 pub(crate) fn watched_runtime(
     name: &str,
@@ -31,7 +34,15 @@ pub(crate) fn watched_runtime(
             None
         }
     };
-    Ok((builder.build().context("cannot build the runtime")?, detector))
+    let runtime = builder.build().context("cannot build the runtime")?;
+    runtime.spawn(give_back_later());
+    Ok((runtime, detector))
+}
+
+/// Gives back what reading a configuration and getting under way took, once that is over.
+pub(crate) async fn give_back_later() {
+    tokio::time::sleep(SETTLED_AFTER).await;
+    sys::memory::give_back();
 }
 
 /// A stall as an event about `subject`.

@@ -81,7 +81,8 @@ impl Supervisor {
     /// How a service of ours stands, seen by those that depend on it.
     pub(crate) fn standing_of(&self, service: &ServiceName) -> (DependencyState, String) {
         let ids = self.ids_of(service);
-        let known: Vec<&Instance> = ids.iter().filter_map(|id| self.instances.get(id)).collect();
+        let known = ids.iter().filter_map(|id| self.instances.get(id));
+        let known: Vec<&Instance> = known.map(|instance| &**instance).collect();
         let serves = |it: &&&Instance| it.health() == HealthState::Up;
         if let Some(up) = known.iter().find(serves) {
             return (DependencyState::Up, format!("{} is up", up.id));

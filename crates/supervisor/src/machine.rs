@@ -17,7 +17,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     pub(crate) specs: BTreeMap<ServiceName, Arc<ServiceSpec>>,
-    pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    /// Boxed: the nodes of a map are half empty as a rule, and an instance is large.
+    pub(crate) instances: BTreeMap<InstanceId, Box<Instance>>,
     /// Who names a service in `after`, `requires` or `wants`.
     pub(crate) dependants: BTreeMap<ServiceName, BTreeSet<ServiceName>>,
     /// The same, seen from the other side.
@@ -211,7 +212,7 @@ impl Supervisor {
             }
         }
         let down = self.shutdown == Some(ShutdownMode::StopServices)
-            && !self.instances.values().any(Instance::is_alive);
+            && !self.instances.values().any(|instance| instance.is_alive());
         if down && !self.told_complete {
             for instance in self.instances.keys() {
                 out.push(Output::Forget { instance: instance.clone() });

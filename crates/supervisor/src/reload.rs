@@ -33,7 +33,8 @@ impl Supervisor {
             let same = old.get(&id.service).is_some_and(|old| *old == spec);
             match self.instances.get(&id) {
                 None => {
-                    self.instances.insert(id.clone(), Instance::new(id.clone(), spec, now));
+                    let instance = Instance::new(id.clone(), spec, now);
+                    self.instances.insert(id.clone(), Box::new(instance));
                     self.dirty.insert(id.clone());
                     if self.begun {
                         let message = format!("{id} is new in the configuration");
@@ -53,7 +54,7 @@ impl Supervisor {
     }
 
     fn remove(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
-        if self.instances.get(id).is_some_and(Instance::is_alive) {
+        if self.instances.get(id).is_some_and(|instance| instance.is_alive()) {
             // Nobody requires it any more: those that still do require the ones that stay.
             self.lower(now, id, "it is gone from the configuration", out);
         }

@@ -33,6 +33,7 @@ pub mod socket;
 
 pub mod daemon;
 mod inherit;
+pub mod memory;
 pub mod notify;
 pub mod process;
 pub mod regular;

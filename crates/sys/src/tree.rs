@@ -8,12 +8,13 @@
 //! Cost: with a cgroup one small file and one line of /proc for each member; without, the
 //! environment of our own children; all of /proc is read only for a run of an earlier daemon, whose
 //! orphans went to process 1.
-//! State: the tokens of the last `SPAWNED_MAX` runs that were spawned by this very process.
+//! State: hashes of the tokens of the last `SPAWNED_MAX` runs that were spawned by this very process.
 
 use crate::cgroup::Group;
 use crate::{pidfd, proc_fs, process};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, PoisonError};
@@ -40,7 +41,7 @@ const MEMBERS_MAX: usize = 65_536;
 /// Tokens remembered of runs spawned here. One that has fallen out costs a full scan, no more.
 const SPAWNED_MAX: usize = 8192;
 
-static SPAWNED: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+static SPAWNED: Mutex<VecDeque<u64>> = Mutex::new(VecDeque::new());
 
 /// How the processes of one run are found.
 #[derive(Debug)]
@@ -210,20 +211,26 @@ pub fn find_by_token_prefix(prefix: &str) -> Vec<(u32, String)> {
 pub(crate) fn remember_spawned(env: &[(OsString, OsString)]) {
     let token = env.iter().find(|(key, _)| key.as_bytes() == TOKEN_VARIABLE.as_bytes());
     let Some((_, token)) = token else { return };
+    let token = hash_of(&token.to_string_lossy());
     let mut spawned = SPAWNED.lock().unwrap_or_else(PoisonError::into_inner);
-    let token = token.to_string_lossy();
-    if spawned.iter().any(|known| *known == token) {
+    if spawned.contains(&token) {
         return;
     }
     if spawned.len() == SPAWNED_MAX {
         spawned.pop_front();
     }
-    spawned.push_back(token.into_owned());
+    spawned.push_back(token);
 }
 
 fn was_spawned_here(token: &str) -> bool {
     let spawned = SPAWNED.lock().unwrap_or_else(PoisonError::into_inner);
-    spawned.iter().any(|known| known == token)
+    spawned.contains(&hash_of(token))
+}
+
+fn hash_of(token: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    token.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn look_at(pid: u32) -> Option<Member> {

@@ -45,8 +45,7 @@ pub(super) async fn samples(
     instance: Result<Path<String>, PathRejection>,
 ) -> Result<Json<InstanceSamples>, Refusal> {
     let Path(instance) = instance?;
-    let known =
-        app.samples.lock().get(&instance).map(|ring| ring.samples.iter().copied().collect());
+    let known = app.samples.lock().get(&instance).map(|ring| ring.samples().collect());
     if let Some(samples) = known {
         return Ok(Json(InstanceSamples { instance, samples }));
     }
@@ -65,10 +64,10 @@ pub(super) async fn samples(
     responses((status = 200, body = AllSamples)))]
 pub(super) async fn all_samples(State(app): State<Arc<App>>) -> Json<AllSamples> {
     let rings = app.samples.lock();
-    let short = |sample: &Sample| (sample.at_us, sample.rss_bytes, sample.cpu_percent);
+    let short = |sample: Sample| (sample.at_us, sample.rss_bytes, sample.cpu_percent);
     let samples = rings
         .iter()
-        .map(|(name, ring)| (name.clone(), ring.samples.iter().map(short).collect()))
+        .map(|(name, ring)| (name.clone(), ring.samples().map(short).collect()))
         .collect();
     Json(AllSamples { samples })
 }

@@ -49,6 +49,17 @@ pub(crate) fn main(cli: Cli) -> ExitCode {
     ExitCode::from(code.number())
 }
 
+/// Runs one of the daemon's helper processes.
+pub(crate) fn duty(name: &str) -> ExitCode {
+    match done(crate::root::duty(name)) {
+        Ok(code) => ExitCode::from(code.number()),
+        Err(failure) => {
+            Output::new(&Global::default()).failure(&failure);
+            ExitCode::from(failure.code.number())
+        }
+    }
+}
+
 fn dispatch(cli: Cli, output: &Output) -> Result<Code, Failure> {
     let global = cli.global;
     match cli.command {

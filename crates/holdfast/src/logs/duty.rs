@@ -2,13 +2,14 @@
 
 use super::LogsOptions;
 use super::compress::{Compressor, Done};
-use super::files;
+use super::files::{self, Unfinished};
 use super::handover::Ownership;
 use super::link::{Link, Peer};
 use super::pipe::Peek;
 use super::protocol::{FromLogs, ToLogs, UntoldLoss, WatchPolicy, Yielded};
-use super::sink::{Loss, SinkEvent, TURN_BYTES};
+use super::sink::{Loss, Sink, SinkEvent, SinkPolicy, TURN_BYTES};
 use super::stream::{Channel, Stream, StreamKey};
+use super::streams::Streams;
 use super::waits::{asked_to_yield, link_ready, ready_streams, sleep_until, watched};
 use super::yielding::{Asker, Door};
 use anyhow::Context;
@@ -24,6 +25,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// The end waits at most this long for what is still in the pipes. Nothing is lost beyond it.
 const LAST_DRAIN_MAX: Duration = Duration::from_secs(1);
 
+/// A stream that could not be opened is tried again after this long.
+const OPEN_AGAIN: Duration = Duration::from_secs(5);
+
+/// Streams that are asked in one turn of the loop whether they have a file to be compressed.
+const COMPRESSION_LOOKS: usize = 16;
+
 /// How often an orphan looks whether anybody still writes.
 const ORPHAN_LOOKS: u32 = 6;
 
@@ -33,9 +40,10 @@ struct Duty<'a> {
     /// `None`: the root is gone.
     link: Option<Link>,
     epoll: AsyncFd<OwnedFd>,
-    streams: BTreeMap<u64, Stream>,
-    numbers: BTreeMap<StreamKey, u64>,
-    next_number: u64,
+    streams: Streams,
+    /// Streams that could not be opened, until they can.
+    unopened: BTreeMap<StreamKey, Unopened>,
+    unfinished: Unfinished,
     drains: Vec<Drain>,
     /// Losses of the duty before us, until their stream is watched again.
     carried: BTreeMap<StreamKey, Loss>,
@@ -43,6 +51,12 @@ struct Duty<'a> {
     peek: Peek,
     scratch: Vec<u8>,
     orphan: Option<Orphan>,
+}
+
+/// A stream that is wanted, and could not be opened.
+struct Unopened {
+    policy: WatchPolicy,
+    again: Instant,
 }
 
 /// Somebody waits until streams have reached their marks.
@@ -81,9 +95,9 @@ pub(super) async fn run(
         options,
         link: Some(Link::new(link).context("cannot use the link to the root")?),
         epoll: watched(epoll)?,
-        streams: BTreeMap::new(),
-        numbers: BTreeMap::new(),
-        next_number: 0,
+        streams: Streams::default(),
+        unopened: BTreeMap::new(),
+        unfinished: Unfinished::default(),
         drains: Vec::new(),
         carried: ownership.untold.iter().filter_map(carried).collect(),
         compressor: Compressor::start().context("cannot start the compressing thread")?,
@@ -161,14 +175,16 @@ impl Duty<'_> {
 
     /// One stream's turn. A pipe that can't be read is given up: waiting on it would spin.
     fn turn(&mut self, number: u64) {
-        let Some(stream) = self.streams.get_mut(&number) else { return };
+        let Some(stream) = self.streams.get_mut(number) else { return };
         let mut events = Vec::new();
         let result = stream.turn(&mut self.peek, &mut self.scratch, &mut events);
+        self.streams.seen(number);
         self.tell(number, events);
         if let Err(error) = result {
-            if let Some(instance) = self.instance_of(number) {
+            let instance = self.streams.key_of(number).map(|key| key.instance.to_string());
+            if let Some(instance) = instance {
                 let message = format!("cannot read its output: {error}");
-                self.say(FromLogs::Failed { instance: instance.to_string(), message });
+                self.say(FromLogs::Failed { instance, message });
             }
             self.forget_stream(number);
         }
@@ -247,66 +263,66 @@ impl Duty<'_> {
             wanted.path = key.default_log(&self.options.state_dir);
         }
         let mut events = Vec::new();
-        if let Some(number) = self.numbers.get(&key).copied() {
-            if let Some(stream) = self.streams.get_mut(&number)
-                && *stream.sink.policy() != wanted
-            {
-                let untold = stream.sink.untold_loss().cloned();
-                stream.sink = super::sink::Sink::open(wanted, untold, &mut events);
+        if let Some(number) = self.streams.number_of(&key) {
+            let present = self.streams.get(number).map(|stream| &stream.sink);
+            if let Some(present) = present.filter(|sink| *sink.policy() != wanted) {
+                let untold = present.untold_loss().cloned();
+                let sink = Sink::open(wanted, untold, &mut self.unfinished, &mut events);
+                self.streams.set_sink(number, sink);
             }
             return self.tell(number, events);
         }
-        let pipe = key.pipe_path(&self.options.state_dir);
-        let carried = self.carried.remove(&key);
-        let opened = Stream::open(&pipe, wanted, carried, &mut events)
-            .and_then(|stream| Ok((self.register(&stream)?, stream)));
+        let opened = self.open(&key, wanted, &mut events);
+        let told = self.unopened.remove(&key).is_some();
         match opened {
-            Ok((number, stream)) => {
-                self.streams.insert(number, stream);
-                self.numbers.insert(key, number);
-                self.tell(number, events);
-            }
+            Ok(number) => self.tell(number, events),
             Err(error) => {
-                let message = format!("cannot read pipe {}: {error}", pipe.display());
-                self.say(FromLogs::Failed { instance: instance.to_string(), message });
+                if !told {
+                    let pipe = key.pipe_path(&self.options.state_dir);
+                    let message = format!(
+                        "cannot read pipe {}: {error}; its output waits until that works",
+                        pipe.display()
+                    );
+                    self.say(FromLogs::Failed { instance: instance.to_string(), message });
+                }
+                let again = Instant::now() + OPEN_AGAIN;
+                self.unopened.insert(key, Unopened { policy: policy.clone(), again });
             }
         }
     }
 
-    fn register(&mut self, stream: &Stream) -> std::io::Result<u64> {
-        let number = self.next_number;
-        self.next_number += 1;
+    fn open(
+        &mut self,
+        key: &StreamKey,
+        policy: SinkPolicy,
+        events: &mut Vec<SinkEvent>,
+    ) -> std::io::Result<u64> {
+        let pipe = key.pipe_path(&self.options.state_dir);
+        let carried = self.carried.get(key).cloned();
+        let stream = Stream::open(&pipe, policy, carried, &mut self.unfinished, events)?;
+        let number = self.streams.new_number();
         let data = epoll::EventData::new_u64(number);
         epoll::add(self.epoll.get_ref(), &stream.source, data, epoll::EventFlags::IN)?;
+        self.carried.remove(key);
+        self.streams.insert(number, key.clone(), stream);
         Ok(number)
     }
 
-    /// Two writers of one file would overwrite each other. Asked of every other stream, at each
-    /// new one, so the paths are compared as bytes: by their parts it took seconds with thousands.
+    /// Two writers of one file would overwrite each other.
     fn other_writer(&self, key: &StreamKey, path: &Path) -> Option<InstanceId> {
-        let clash = |(other, number): &(&StreamKey, &u64)| {
-            *other != key
-                && self
-                    .streams
-                    .get(number)
-                    .is_some_and(|s| s.sink.path().as_os_str() == path.as_os_str())
-        };
-        self.numbers.iter().find(clash).map(|(other, _)| other.instance.clone())
+        let writer = self.streams.key_of(self.streams.writer_of(path)?)?;
+        (writer != key).then(|| writer.instance.clone())
     }
 
     fn marks(&self, instance: &InstanceId) -> Vec<(u64, u64)> {
-        let own = self.numbers.iter().filter(|(key, _)| key.instance == *instance);
-        own.filter_map(|(_, number)| {
-            let stream = self.streams.get(number)?;
-            Some((*number, stream.mark().ok()?))
-        })
-        .collect()
+        let own = self.streams.of_instance(instance).into_iter();
+        own.filter_map(|number| Some((number, self.streams.get(number)?.mark().ok()?))).collect()
     }
 
     fn finish_drains(&mut self) {
         let reached = |drain: &Drain| {
             drain.marks.iter().all(|(number, mark)| {
-                self.streams.get(number).is_none_or(|stream| stream.has_reached(*mark))
+                self.streams.get(*number).is_none_or(|stream| stream.has_reached(*mark))
             })
         };
         let (done, open): (Vec<_>, Vec<_>) =
@@ -316,13 +332,8 @@ impl Duty<'_> {
             match drain.then {
                 AfterDrain::Answer { token } => self.say(FromLogs::Drained { token }),
                 AfterDrain::Forget { instance } => {
-                    let own: Vec<u64> = self
-                        .numbers
-                        .iter()
-                        .filter(|(key, _)| key.instance == instance)
-                        .map(|(_, number)| *number)
-                        .collect();
-                    for number in own {
+                    self.unopened.retain(|key, _| key.instance != instance);
+                    for number in self.streams.of_instance(&instance) {
                         self.forget_stream(number);
                     }
                     self.say(FromLogs::Unwatched { instance: instance.to_string() });
@@ -332,29 +343,35 @@ impl Duty<'_> {
     }
 
     fn forget_stream(&mut self, number: u64) {
-        if let Some(stream) = self.streams.remove(&number) {
+        if let Some(stream) = self.streams.remove(number) {
             // Closing the pipe would do; but then a copy of the descriptor somewhere could keep
             // it registered.
             let _ = epoll::delete(self.epoll.get_ref(), &stream.source);
         }
-        self.numbers.retain(|_, own| *own != number);
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        let sinks = self.streams.values().filter_map(|stream| stream.sink.next_wake());
-        sinks.chain(self.orphan.iter().map(|orphan| orphan.next_look)).min()
+        let idle = !self.compressor.is_busy() && self.streams.wants_compression();
+        let compression = idle.then(Instant::now);
+        let again = self.unopened.values().map(|unopened| unopened.again).min();
+        let orphan = self.orphan.as_ref().map(|orphan| orphan.next_look);
+        [self.streams.next_wake(), compression, again, orphan].into_iter().flatten().min()
     }
 
     fn on_time(&mut self) -> Orphanage {
         let now = Instant::now();
-        let mut told = Vec::new();
-        for (number, stream) in &mut self.streams {
+        for number in self.streams.due(now) {
             let mut events = Vec::new();
-            stream.sink.on_time(now, &mut events);
-            told.push((*number, events));
-        }
-        for (number, events) in told {
+            if let Some(stream) = self.streams.get_mut(number) {
+                stream.sink.on_time(now, &mut events);
+            }
+            self.streams.seen(number);
             self.tell(number, events);
+        }
+        let due = self.unopened.iter().filter(|(_, unopened)| unopened.again <= now);
+        let due: Vec<_> = due.map(|(key, it)| (key.clone(), it.policy.clone())).collect();
+        for (key, policy) in due {
+            self.watch_channel(&key.instance, key.channel, &policy);
         }
         self.look_for_writers(now)
     }
@@ -366,8 +383,7 @@ impl Duty<'_> {
         }
         orphan.next_look = now + self.options.orphan_linger / ORPHAN_LOOKS;
         // What can't be told counts as a writer: staying costs little, leaving may cost output.
-        let wanted = self.streams.values_mut().any(|s| s.source.has_writers().unwrap_or(true));
-        if wanted {
+        if self.streams.any_has_writers() {
             orphan.last_writer = now;
         }
         if self.options.orphan_linger <= now.saturating_duration_since(orphan.last_writer) {
@@ -382,24 +398,32 @@ impl Duty<'_> {
         if self.compressor.is_busy() {
             return;
         }
-        for stream in self.streams.values_mut().filter(|s| s.sink.wants_compression) {
+        for _ in 0..COMPRESSION_LOOKS {
+            let Some(number) = self.streams.next_to_compress() else { return };
+            let Some(stream) = self.streams.get_mut(number) else { return };
             let policy = stream.sink.policy();
-            match files::newest_plain(&policy.path, policy.keep) {
-                None => stream.sink.wants_compression = false,
+            let begun = match files::newest_plain(&policy.path, policy.keep) {
+                None => false,
                 Some(plain) => match self.compressor.begin(&policy.path, &plain) {
-                    Ok(()) => return,
+                    Ok(()) => true,
                     Err(error) => {
                         tracing::warn!(path = %plain.display(), %error, "cannot compress");
-                        stream.sink.wants_compression = false;
+                        false
                     }
                 },
+            };
+            if begun {
+                return;
             }
+            stream.sink.wants_compression = false;
+            self.streams.seen(number);
         }
     }
 
     fn compressed(&mut self, done: &Done) {
-        let stream = self.streams.values_mut().find(|s| s.sink.path() == done.log);
-        let keep = stream.as_ref().map_or(u32::from(u16::MAX), |s| s.sink.policy().keep);
+        let number = self.streams.writer_of(&done.log);
+        let stream = number.and_then(|number| self.streams.get(number));
+        let keep = stream.map_or(u32::from(u16::MAX), |stream| stream.sink.policy().keep);
         let result = match &done.result {
             Ok(()) => files::adopt_compressed(&done.log, keep, done.inode, &done.target),
             Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
@@ -407,8 +431,11 @@ impl Duty<'_> {
         if let Err(error) = result {
             // The plain file stays, and is as good; the next rotation tries again.
             tracing::warn!(path = %done.log.display(), %error, "cannot compress a rotated log");
-            if let Some(stream) = stream {
-                stream.sink.wants_compression = false;
+            if let Some(number) = number {
+                if let Some(stream) = self.streams.get_mut(number) {
+                    stream.sink.wants_compression = false;
+                }
+                self.streams.seen(number);
             }
         }
     }
@@ -417,15 +444,15 @@ impl Duty<'_> {
     /// still there afterwards stays in the pipes, for whoever comes next.
     async fn drain_all(&mut self) {
         let deadline = Instant::now() + LAST_DRAIN_MAX;
-        let numbers: Vec<u64> = self.streams.keys().copied().collect();
+        let numbers = self.streams.numbers().into_iter();
         let mut open: Vec<(u64, u64)> =
-            numbers.iter().filter_map(|n| Some((*n, self.streams.get(n)?.mark().ok()?))).collect();
+            numbers.filter_map(|n| Some((n, self.streams.get(n)?.mark().ok()?))).collect();
         while !open.is_empty() && Instant::now() < deadline {
             for (number, _) in open.clone() {
                 self.turn(number);
             }
             open.retain(|(number, mark)| {
-                self.streams.get(number).is_some_and(|s| !s.has_reached(*mark))
+                self.streams.get(*number).is_some_and(|s| !s.has_reached(*mark))
             });
         }
         self.finish_drains();
@@ -435,8 +462,8 @@ impl Duty<'_> {
     }
 
     fn last_words(&self) -> Yielded {
-        let untold = self.numbers.iter().filter_map(|(key, number)| {
-            let loss = self.streams.get(number)?.sink.untold_loss()?;
+        let untold = self.streams.iter().filter_map(|(key, stream)| {
+            let loss = stream.sink.untold_loss()?;
             Some(UntoldLoss {
                 instance: key.instance.to_string(),
                 stderr: key.channel == Channel::Error,
@@ -448,17 +475,12 @@ impl Duty<'_> {
         Yielded { untold: untold.collect() }
     }
 
-    fn instance_of(&self, number: u64) -> Option<InstanceId> {
-        let own = self.numbers.iter().find(|(_, own)| **own == number);
-        own.map(|(key, _)| key.instance.clone())
-    }
-
     fn tell(&mut self, number: u64, events: Vec<SinkEvent>) {
         if events.is_empty() {
             return;
         }
-        let Some(instance) = self.instance_of(number) else { return };
-        let instance = instance.to_string();
+        let instance = self.streams.key_of(number).map(|key| key.instance.to_string());
+        let Some(instance) = instance else { return };
         for event in events {
             let instance = instance.clone();
             self.say(match event {

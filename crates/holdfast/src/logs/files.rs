@@ -7,6 +7,7 @@
 use super::rotation::{FileState, LineEnd};
 use journal::logfile::{compressed_path, rotated_path};
 use rustix::fs::{Mode, OFlags};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -15,6 +16,9 @@ use std::time::{Instant, SystemTime};
 
 /// How far beyond the kept number we look for files that an earlier policy left.
 const STALE_NUMBERS_MAX: u32 = 1_000;
+
+/// Files of a directory that are looked at for unfinished compressions.
+const LISTED_MAX: usize = 1_000_000;
 
 /// A log file, open.
 #[derive(Debug)]
@@ -112,18 +116,38 @@ pub(super) fn rotate(path: &Path, keep: u32) -> io::Result<Opened> {
     })
 }
 
-/// Clears up after an earlier process or policy: unfinished compressions, files that are there both
-/// plain and compressed, files beyond the kept number. Failures don't matter: it is only space.
-pub(super) fn tidy(path: &Path, keep: u32) {
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return };
-    let prefix = format!("{}.gz-", name.to_string_lossy());
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let file = entry.file_name();
-        let file = file.to_string_lossy();
-        if file.starts_with(&prefix) && file.ends_with(".tmp") {
-            let _ = std::fs::remove_file(entry.path());
+/// Compressions that an earlier process did not finish, by directory. Each directory is listed once:
+/// for each of thousands of logs in one it would take seconds.
+#[derive(Debug, Default)]
+pub(super) struct Unfinished {
+    directories: BTreeMap<PathBuf, Vec<String>>,
+}
+
+impl Unfinished {
+    /// Removes those of this log. Failures don't matter: it is only space.
+    pub(super) fn remove(&mut self, log: &Path) {
+        let (Some(dir), Some(name)) = (log.parent(), log.file_name()) else { return };
+        if !self.directories.contains_key(dir) {
+            self.directories.insert(dir.to_owned(), unfinished_in(dir));
+        }
+        let prefix = format!("{}.gz-", name.to_string_lossy());
+        for file in self.directories.get(dir).into_iter().flatten() {
+            if file.starts_with(&prefix) {
+                let _ = std::fs::remove_file(dir.join(file));
+            }
         }
     }
+}
+
+fn unfinished_in(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().take(LISTED_MAX).flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.contains(".gz-") && name.strip_suffix(".tmp").is_some()).collect()
+}
+
+/// Clears up after an earlier process or policy: files that are there both plain and compressed,
+/// files beyond the kept number. Failures don't matter: it is only space.
+pub(super) fn tidy(path: &Path, keep: u32) {
     for number in 1..=keep.min(STALE_NUMBERS_MAX) {
         if compressed_path(path, number).exists() {
             let _ = std::fs::remove_file(rotated_path(path, number));

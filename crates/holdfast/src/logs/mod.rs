@@ -26,6 +26,7 @@ pub(crate) mod protocol;
 pub(crate) mod rotation;
 mod sink;
 pub(crate) mod stream;
+mod streams;
 mod waits;
 mod yielding;
 

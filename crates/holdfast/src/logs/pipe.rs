@@ -1,9 +1,9 @@
 //! The named pipe of one output stream: our end of it.
 //!
 //! Why: the service holds the pipe open for reading and writing, so that it never gets SIGPIPE and
-//! its output waits in the kernel while nobody reads. We hold a writing end of our own besides the
-//! reading one: without it a pipe whose service has ended would be "ready" for ever (end of file),
-//! and waiting on it would spin (C6).
+//! its output waits in the kernel while nobody reads; the root holds it as well. Once nobody else
+//! does, the pipe would be "ready" for ever (end of file), and waiting on it would spin (C6): from
+//! then on we hold a writing end of our own.
 //! Source: pipe(7), fifo(7), splice(2), tee(2).
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,14 +13,13 @@ use rustix::pipe::{SpliceFlags, splice, tee};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The reading side of a service's output.
 #[derive(Debug)]
 pub(super) struct Source {
-    path: PathBuf,
     reader: OwnedFd,
-    /// Keeps the pipe from reporting its end. Never written to.
+    /// Keeps a pipe that nobody else writes from reporting its end. Never written to.
     keeper: Option<OwnedFd>,
 }
 
@@ -28,12 +27,11 @@ impl Source {
     /// Opens the pipe at `path`, and makes it first if it is missing.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         sys::fifo::ensure(path)?;
+        // One that nobody has written yet has no end to report.
         let reader = sys::fifo::open_for_reading(path)?;
-        let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let keeper = Some(open(path, OFlags::WRONLY | flags, Mode::empty())?);
         // Less room only means that the service waits for us sooner.
         let _ = sys::fifo::enlarge(reader.as_fd());
-        Ok(Self { path: path.to_owned(), reader, keeper })
+        Ok(Self { reader, keeper: None })
     }
 
     /// Bytes that are in the pipe now.
@@ -44,16 +42,21 @@ impl Source {
     /// True when somebody besides us holds the pipe open for writing.
     pub(super) fn has_writers(&mut self) -> io::Result<bool> {
         self.keeper = None;
-        let mut ready = [PollFd::new(&self.reader, PollFlags::IN)];
-        let polled = poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-        let hung_up = ready[0].revents().contains(PollFlags::HUP);
-        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        // By our own descriptor, not by the name: the file may have been removed meanwhile.
-        let own = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.reader));
-        let reopened = open(own.as_str(), flags.difference(OFlags::NOFOLLOW), Mode::empty());
-        self.keeper = Some(reopened.or_else(|_| open(&self.path, flags, Mode::empty()))?);
-        polled?;
-        Ok(!hung_up)
+        self.hold_if_abandoned()?;
+        Ok(self.keeper.is_none())
+    }
+
+    /// Holds the pipe if nobody else does any more.
+    pub(super) fn hold_if_abandoned(&mut self) -> io::Result<()> {
+        let mut ready = [PollFd::new(&self.reader, PollFlags::empty())];
+        poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        if ready[0].revents().contains(PollFlags::HUP) {
+            let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            // By our own descriptor, not by a name: the file may have been removed meanwhile.
+            let own = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.reader));
+            self.keeper = Some(open(own.as_str(), flags, Mode::empty())?);
+        }
+        Ok(())
     }
 
     /// Moves up to `length` bytes from the pipe to the place where `file` stands, in the kernel:

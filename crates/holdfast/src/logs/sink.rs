@@ -4,7 +4,7 @@
 //! line in the file once it can be written; the pipe is drained in every state; files end at line
 //! ends (see [`rotation`]).
 
-use super::files::{self, Opened};
+use super::files::{self, Opened, Unfinished};
 use super::pipe::{Peek, Source};
 use super::rotation::{self, FileState, Then};
 use rustix::io::Errno;
@@ -76,9 +76,11 @@ impl Sink {
     pub(super) fn open(
         policy: SinkPolicy,
         carried: Option<Loss>,
+        unfinished: &mut Unfinished,
         events: &mut Vec<SinkEvent>,
     ) -> Self {
         let now = Instant::now();
+        unfinished.remove(&policy.path);
         files::tidy(&policy.path, policy.keep);
         let loss = carried.unwrap_or(Loss { bytes: 0, lines: 0, reason: String::new() });
         let mut sink = Self {

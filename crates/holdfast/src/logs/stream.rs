@@ -1,5 +1,6 @@
 //! One output stream of one instance: its pipe, its log file, and who waits for it to be drained.
 
+use super::files::Unfinished;
 use super::pipe::{Peek, Source};
 use super::protocol::WatchPolicy;
 use super::sink::{Loss, Sink, SinkEvent, SinkPolicy};
@@ -84,10 +85,11 @@ impl Stream {
         pipe: &Path,
         policy: SinkPolicy,
         carried: Option<Loss>,
+        unfinished: &mut Unfinished,
         events: &mut Vec<SinkEvent>,
     ) -> io::Result<Self> {
         let source = Source::open(pipe)?;
-        Ok(Self { source, sink: Sink::open(policy, carried, events), taken: 0 })
+        Ok(Self { source, sink: Sink::open(policy, carried, unfinished, events), taken: 0 })
     }
 
     /// Takes one turn's worth from the pipe; 0 when it is empty.
@@ -99,6 +101,9 @@ impl Stream {
     ) -> io::Result<u64> {
         let moved = self.sink.turn(&self.source, peek, scratch, events)?;
         self.taken += moved;
+        if moved == 0 {
+            self.source.hold_if_abandoned()?;
+        }
         Ok(moved)
     }
 

@@ -105,6 +105,8 @@ pub(crate) struct Driver {
     pub(crate) commands: BTreeMap<CommandKey, Command>,
     pub(crate) hands: Hands,
     pub(crate) tasks: JoinSet<()>,
+    /// Memory is given back soon.
+    pub(crate) giving_back: Option<AbortHandle>,
     pub(crate) happenings: mpsc::Sender<Happening>,
     pub(crate) reaped: Arc<AtomicU64>,
     early: EarlyExits,
@@ -185,6 +187,7 @@ impl Driver {
             commands: BTreeMap::new(),
             hands: parts.hands,
             tasks: JoinSet::new(),
+            giving_back: None,
             happenings: parts.happenings,
             reaped: parts.reaped,
             early: EarlyExits::default(),

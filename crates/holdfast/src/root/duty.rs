@@ -2,6 +2,7 @@
 //! duty.
 
 use super::duties::{CONSOLE, HOOKS, LOGS, MAIL, SUPERVISORD, WATCH, readers};
+use crate::own_log;
 use crate::own_loop::{duty_report, watched_runtime};
 use crate::paths::Paths;
 use crate::watch::effective;
@@ -19,11 +20,13 @@ const FDS_VARIABLE: &str = "HOLDFAST_FDS";
 
 /// Runs one of the daemon's helper processes to its end.
 pub(crate) fn duty(name: &str) -> anyhow::Result<()> {
+    sys::memory::keep_small();
     let mut fds = sys::process::inherited_fds(FDS_VARIABLE);
     let root = fds
         .remove("root")
         .context("a duty is started by `holdfast run`, and can't be started by hand")?;
-    start_log();
+    let level = std::env::var("HOLDFAST_LOG").unwrap_or_else(|_| "info".to_owned());
+    own_log::start(&level, own_log::Colour::Never);
     sys::process::ignore_sigpipe();
     // The logs duty alone holds three descriptors of each stream. The usual soft limit of 1024
     // would end with the output of some 300 services, and block all others.
@@ -74,19 +77,6 @@ fn directory(variable: &str) -> anyhow::Result<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from).with_context(|| format!("{variable} is not set"))
 }
 
-fn start_log() {
-    use tracing_subscriber::EnvFilter;
-    let level = std::env::var("HOLDFAST_LOG").unwrap_or_else(|_| "info".to_owned());
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let started = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .try_init();
-    drop(started);
-}
-
 /// Threads in which the watch duty waits for what may block: commands, disks, files, names, bundles.
 /// Those that hang stay; a machine on which so many hang has no health to watch.
 const WATCH_THREADS_MAX: usize = 64;
@@ -107,8 +97,10 @@ fn watch(root: OwnedFd, state: PathBuf) -> anyhow::Result<()> {
 
 fn console(root: OwnedFd, mut fds: BTreeMap<String, OwnedFd>, paths: &Paths) -> anyhow::Result<()> {
     let state = &paths.state;
-    let config = effective(state)?;
+    let mut config = effective(state)?;
     let other_readers = readers(&config, paths);
+    // What services there are it is told by the root.
+    config.services.clear();
     let api = fds.remove("api").context("no `api` socket was passed")?;
     let tls = config.api.tcp.as_ref().and_then(|tcp| tcp.tls.clone());
     let report = duty_report(CONSOLE, state.join("events"), config.daemon.node.clone());

@@ -25,9 +25,9 @@ use tokio::sync::mpsc;
 /// How many hands there are: enough that a hanging one leaves others, few enough to cost nothing.
 const HANDS: usize = 4;
 
-/// Jobs that wait for one hand. Beyond it they wait in the driver, in order, which costs memory
-/// but loses nothing: the number of jobs is bounded by the number of instances.
-const HAND_QUEUE_MAX: usize = 1024;
+/// Jobs that wait for one hand. Beyond it they wait in the driver, in order, which loses nothing:
+/// the number of jobs is bounded by the number of instances. Room for these is held for ever.
+const HAND_QUEUE_MAX: usize = 64;
 
 /// Results that wait for the loop. A hand waits when it is full.
 pub(crate) const RESULTS_MAX: usize = 4096;

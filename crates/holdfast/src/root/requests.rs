@@ -23,7 +23,10 @@ impl Driver {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 protocol: control::PROTOCOL_VERSION,
             },
-            Request::Status => Reply::Status { snapshot: Box::new(self.snapshot()) },
+            Request::Status => {
+                self.give_back_later();
+                Reply::Status { snapshot: Box::new(self.snapshot()) }
+            }
             Request::Why { subject } => return self.answer_why(&subject, answer),
             Request::Service { action, targets } => self.service(&caller, action, &targets),
             Request::Mode { targets, mode } => self.set_modes(&caller, &targets, mode.as_deref()),
@@ -54,6 +57,13 @@ impl Driver {
             Events::acknowledge(written, upto).await;
             let _ = answer.send(reply);
         });
+    }
+
+    /// What is large and short-lived (a configuration, a view of everything) leaves holes.
+    pub(crate) fn give_back_later(&mut self) {
+        if self.giving_back.as_ref().is_none_or(tokio::task::AbortHandle::is_finished) {
+            self.giving_back = Some(self.tasks.spawn(crate::own_loop::give_back_later()));
+        }
     }
 
     /// The instances that a text names: one, all of a service, or all with `*`.
@@ -246,6 +256,7 @@ impl Driver {
             }
             Some(new) => {
                 let summary = self.apply(new);
+                self.give_back_later();
                 let message = format!("configuration taken: {summary}");
                 self.events.say("holdfast", "daemon.reloaded", Severity::Info, message.clone());
                 done(&message, Vec::new())

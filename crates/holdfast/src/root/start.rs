@@ -14,6 +14,7 @@ use super::tolerate::{self, CareBook};
 use super::turn::{Ended, Signals, Sources, turn};
 use super::upgrade::{self, Handover, KEEP_VARIABLE};
 use super::{ConfigFaults, RunOptions};
+use crate::own_log;
 use crate::own_loop::{stall_event, watched_runtime};
 use crate::paths::Paths;
 use anyhow::Context as _;
@@ -94,8 +95,9 @@ pub(crate) fn run_here(
     warnings: &str,
     up: impl Fn(),
 ) -> anyhow::Result<()> {
+    sys::memory::keep_small();
     sys::notify::clear_environment();
-    start_log(&options.log_level);
+    own_log::start(&options.log_level, own_log::Colour::OnTerminals);
     let mut kept = sys::process::inherited_fds(KEEP_VARIABLE);
     let paths = Paths::of(&config.daemon);
     let lock = match kept.remove("lock") {
@@ -165,19 +167,6 @@ async fn answer_the_last(driver: &Driver) {
     for _ in 0..LAST_TURNS {
         tokio::task::yield_now().await;
     }
-}
-
-fn start_log(level: &str) {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let started = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr)
-        .try_init();
-    // Already started: the first one stays.
-    drop(started);
 }
 
 fn assemble(

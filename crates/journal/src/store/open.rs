@@ -24,6 +24,9 @@ const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// The write-ahead log is cut back to this after a checkpoint.
 const WAL_BYTES_KEPT: i64 = 4 * 1024 * 1024;
 
+/// What is kept in memory of the database by one connection. The kernel has its pages as well.
+const CACHE_KIB: i64 = 512;
+
 const SCHEMA: &str = "
 CREATE TABLE events (
   seq        INTEGER PRIMARY KEY,
@@ -88,6 +91,7 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection, JournalError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags).map_err(fail)?;
     db.busy_timeout(BUSY_WAIT_MAX).map_err(fail)?;
+    db.pragma_update(None, "cache_size", -CACHE_KIB).map_err(fail)?;
     if check_format(&db, path).is_ok() {
         return Ok(db);
     }
@@ -118,6 +122,7 @@ fn try_open(path: &Path) -> Result<Connection, JournalError> {
         // Must come before the first table, and outside of a transaction.
         db.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(fail)?;
     }
+    db.pragma_update(None, "cache_size", -CACHE_KIB).map_err(fail)?;
     db.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
     db.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
     db.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT).map_err(fail)?;
