@@ -136,7 +136,8 @@ function workaroundStrip(subject) {
     show(evidence, Boolean(shown.evidence));
     if (shown.evidence && evidence.dataset.name !== shown.evidence) {
       evidence.dataset.name = shown.evidence;
-      replace(evidence, icon("evidence"), h("code", null, shown.evidence));
+      const path = shown.evidence.split("/").map(encodeURIComponent).join("/");
+      replace(evidence, icon("evidence"), h("a", { href: `/api/v1/evidence/${path}`, target: "_blank" }, h("code", null, shown.evidence)));
       setAttr(evidence, "title", `holdfast evidence show ${shown.evidence}`);
     }
     node.tick();
