@@ -23,6 +23,10 @@ use tokio::task::JoinSet;
 /// Connections of one door at one time. Each `supervisorctl` has two.
 const CONNECTIONS_MAX: usize = 128;
 
+/// Of these, connections of anybody but root and our own user: who only holds connections must not
+/// shut out those who own this daemon.
+const OTHERS_CONNECTIONS_MAX: usize = 96;
+
 /// A whole header must have come within this time; an idle kept-alive connection ends after it.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -59,9 +63,19 @@ impl Door {
     }
 }
 
+impl Stream {
+    /// Whether the other end is root or our own user, as far as the kernel says so at once.
+    fn is_owner(&self) -> bool {
+        let Self::Unix(stream) = self else { return false };
+        let uid = stream.peer_cred().map(|peer| peer.uid());
+        uid.is_ok_and(|uid| uid == 0 || uid == sys::users::effective_uid())
+    }
+}
+
 /// Serves a door until the end; then lets its connections finish for a moment.
 pub(crate) async fn keep(door: Door, house: Arc<House>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let room_for_others = Arc::new(Semaphore::new(OTHERS_CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -69,14 +83,17 @@ pub(crate) async fn keep(door: Door, house: Arc<House>) {
             Some(_) = connections.join_next() => {}
             accepted = door.accept() => match accepted {
                 Ok(stream) => {
-                    let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+                    let others = (!stream.is_owner()).then(|| Arc::clone(&room_for_others));
+                    let others = others.map(Semaphore::try_acquire_owned).transpose();
+                    let permit = Arc::clone(&room).try_acquire_owned();
+                    let (Ok(others), Ok(permit)) = (others, permit) else {
                         refuse(&stream);
                         continue;
                     };
                     let house = Arc::clone(&house);
                     connections.spawn(async move {
                         serve(stream, house).await;
-                        drop(permit);
+                        drop((permit, others));
                     });
                 }
                 Err(error) => {

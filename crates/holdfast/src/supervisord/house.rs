@@ -21,9 +21,12 @@ use tokio_util::sync::CancellationToken;
 /// Log files that are followed at one time.
 pub(crate) const TAILS_MAX: usize = 32;
 
+/// Questions to the root at one time; more of ours wait here. The link refuses more than 64.
+const QUESTIONS_MAX: usize = 32;
+
 /// Shared by all.
 pub(crate) struct House {
-    pub(crate) root: RootLink,
+    root: RootLink,
     pub(crate) face: SupervisordSettings,
     pub(crate) api: Arc<config::ApiSettings>,
     pub(crate) paths: Paths,
@@ -31,6 +34,7 @@ pub(crate) struct House {
     pub(crate) tails: Arc<Semaphore>,
     pub(crate) zone: TimeZone,
     pub(crate) shutdown: CancellationToken,
+    questions: Semaphore,
     config: watch::Sender<Arc<Config>>,
     main_log: Mutex<MainLog>,
     groups: Mutex<Groups>,
@@ -70,6 +74,7 @@ impl House {
             tails: Arc::new(Semaphore::new(TAILS_MAX)),
             zone: TimeZone::system(),
             shutdown,
+            questions: Semaphore::new(QUESTIONS_MAX),
             config: watch::Sender::new(Arc::new(config)),
             main_log: Mutex::default(),
             groups: Mutex::default(),
@@ -79,7 +84,7 @@ impl House {
 
     /// Asks the root to push its events. Without them we would look late.
     pub(crate) async fn subscribe(&self) {
-        if let Err(error) = self.root.ask(Request::Subscribe).await {
+        if let Err(error) = self.ask(Request::Subscribe).await {
             tracing::error!(%error, "cannot subscribe to the root's events");
         }
     }
@@ -111,9 +116,15 @@ impl House {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Asks the root, when it is our turn.
+    pub(crate) async fn ask(&self, request: Request) -> Result<Reply, LinkError> {
+        let _turn = self.questions.acquire().await.map_err(|_| LinkError::Gone)?;
+        self.root.ask(request).await
+    }
+
     /// Everything that the root knows.
     pub(crate) async fn snapshot(&self) -> Result<Box<Snapshot>, RpcFault> {
-        match self.root.ask(Request::Status).await.map_err(unreachable)? {
+        match self.ask(Request::Status).await.map_err(unreachable)? {
             Reply::Status { snapshot } => Ok(snapshot),
             Reply::Failed(fault) => Err(fault_of(&fault)),
             _ => Err(unreachable(LinkError::Unexpected)),
@@ -128,7 +139,7 @@ impl House {
     ) -> Result<Reply, RpcFault> {
         let request = Box::new(request);
         let request = Request::OnBehalf { caller: caller.clone(), request };
-        match self.root.ask(request).await.map_err(unreachable)? {
+        match self.ask(request).await.map_err(unreachable)? {
             Reply::Failed(fault) => Err(fault_of(&fault)),
             reply => Ok(reply),
         }
@@ -137,14 +148,14 @@ impl House {
     /// Has the root record an event of ours.
     pub(crate) async fn record(&self, event: EventRecord) {
         let kind = event.kind.clone();
-        if let Err(error) = self.root.ask(Request::Record { event: Box::new(event) }).await {
+        if let Err(error) = self.ask(Request::Record { event: Box::new(event) }).await {
             tracing::warn!(kind, %error, "cannot record an event");
         }
     }
 
     /// Shows a notice of ours in `status`, or no longer.
     pub(crate) async fn notice(&self, code: String, notice: Option<Notice>) {
-        if let Err(error) = self.root.ask(Request::Notice { code, notice }).await {
+        if let Err(error) = self.ask(Request::Notice { code, notice }).await {
             tracing::warn!(%error, "cannot show a notice");
         }
     }

@@ -349,7 +349,7 @@ impl Listeners {
         let house = Arc::clone(&self.house);
         self.house.run(async move {
             house.record(record).await;
-            if let Err(error) = house.root.ask(request).await {
+            if let Err(error) = house.ask(request).await {
                 tracing::warn!(%error, "cannot restart a listener");
             }
         });

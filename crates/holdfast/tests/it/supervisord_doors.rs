@@ -1,12 +1,13 @@
 //! supervisord's interface and people: who may ask, by which door, and what nobody may send.
 
+use crate::peers::peer;
 use crate::supervisord::{FACE, clients, ctl, ready, run};
 use crate::support::{Daemon, free_port, root_or_skip, wait_for};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const SERVICE: &str = "[service.web]\ncommand = [\"sleep\", \"1000\"]\n";
@@ -170,6 +171,61 @@ fn h27_bad_requests_are_refused_and_cost_nobody_else_anything() {
         if answer.contains("statecode") { Ok(()) } else { Err(answer) }
     });
     daemon.wait_state("web", "running");
+}
+
+/// Holds this many connections to a socket and sends nothing.
+const HOLDER: &str = "import socket, sys\n\
+    held = []\n\
+    for _ in range(int(sys.argv[2])):\n\
+    \x20   one = socket.socket(socket.AF_UNIX)\n\
+    \x20   one.connect(sys.argv[1])\n\
+    \x20   held.append(one)\n\
+    print('held', flush=True)\n\
+    sys.stdin.read()\n";
+
+#[test]
+fn h27_strangers_who_hold_connections_do_not_shut_out_the_owner() {
+    let (Some(client), Some(python)) = (clients().into_iter().next(), peer("python3", &[])) else {
+        return;
+    };
+    if !root_or_skip("connect as somebody else") {
+        return;
+    }
+    let daemon = Daemon::prepare("");
+    daemon.open_to_all();
+    daemon.configure(&format!("{FACE}unix_mode = \"0666\"\n{SERVICE}"));
+    let mut daemon = daemon;
+    daemon.run();
+    ready(&client, &daemon);
+    let socket = daemon.path("sup.sock").display().to_string();
+    let mut holder = Command::new(python);
+    holder.args(["-c", HOLDER, &socket, "200"]);
+    let mut holder = as_user(STRANGER, &holder);
+    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 5];
+    holder.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    let (code, text) = run(&mut ctl(&client, &daemon, &["status", "web"]));
+    assert!(code == 0 && text.contains("web"), "{code} {text}");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
+
+#[test]
+fn h27_many_clients_at_once_are_all_answered() {
+    let daemon = Daemon::start(&format!("{FACE}{SERVICE}"));
+    let socket = daemon.path("sup.sock");
+    daemon.wait_state("web", "running");
+    wait_for("the interface answers", || match UnixStream::connect(&socket) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    });
+    let ask = "<?xml version='1.0'?><methodCall><methodName>supervisor.getAllProcessInfo</methodName></methodCall>";
+    let answers: Vec<String> = std::thread::scope(|scope| {
+        let asks: Vec<_> = (0..100).map(|_| scope.spawn(|| talk(&socket, &post(ask)))).collect();
+        asks.into_iter().map(|ask| ask.join().unwrap()).collect()
+    });
+    let good = answers.iter().filter(|answer| answer.contains("<string>RUNNING</string>")).count();
+    assert_eq!(good, 100, "{:?}", answers.iter().find(|answer| !answer.contains("RUNNING")));
 }
 
 #[test]
