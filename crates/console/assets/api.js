@@ -86,6 +86,25 @@ export async function samples(instance) {
   return (content?.samples ?? []).map(sampleOf);
 }
 
+/** Where the numbers of an instance's detectors went: `{run, trends}`, by detector. */
+export async function trends(instance) {
+  const content = await get(`/trends/${encodeURIComponent(instance)}`);
+  const points = (rows) => rows.map(([atUs, value]) => ({ atUs, value }));
+  return { run: content?.run ?? null, trends: new Map(Object.entries(content?.trends ?? {}).map(([name, rows]) => [name, points(rows)])) };
+}
+
+/** Evidence that is kept of a service or an instance, newest first. */
+export async function evidence(of) {
+  const content = await get("/evidence", { of });
+  return content?.bundles ?? [];
+}
+
+/** What one bundle of evidence says of itself. */
+export const bundle = (instance, id) => get(`/evidence/${encodeURIComponent(instance)}/${encodeURIComponent(id)}`);
+
+/** The address of a file of a bundle. */
+export const bundleFile = (instance, id, file) => url(`/evidence/${encodeURIComponent(instance)}/${encodeURIComponent(id)}/${encodeURIComponent(file)}`);
+
 /** The last lines of an instance's log, oldest first. */
 export async function logLines(instance, lines) {
   const content = await get(`/logs/${encodeURIComponent(instance)}`, { lines });

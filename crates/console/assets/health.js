@@ -44,11 +44,11 @@ const STEPS = [
   ["stop", "Stop", "the old run is ended, with everything it forked"],
 ];
 
-/** The card; `node.update(service, instance)`, `node.tick()`. */
-export function healthPanel(subject) {
+/** The card; `node.update(service, instance)`, `node.tick()`; `openEvidence(name)` shows a bundle. */
+export function healthPanel(subject, openEvidence) {
   const pill = statePill();
   const mode = modeControl(subject);
-  const workaround = workaroundStrip(subject);
+  const workaround = workaroundStrip(subject, openEvidence);
   const held = h("p", { class: "health-strip tone-info", hidden: true });
   const replacing = replacingStrip();
   const verdicts = verdictList();
@@ -121,10 +121,10 @@ function modeControl(subject) {
   return node;
 }
 
-function workaroundStrip(subject) {
+function workaroundStrip(subject, openEvidence) {
   const title = h("strong");
   const detail = h("span", { class: "health-detail" });
-  const evidence = h("span", { class: "health-evidence" });
+  const evidence = h("button", { class: "button tool", type: "button", onclick: () => openEvidence(shown.evidence) }, icon("evidence"), "Evidence");
   const mended = h("button", { class: "button tool", type: "button", title: "The fault is gone: end the workaround", onclick: () => perform("cured", subject) }, "Mended …");
   const node = h("div", { class: "health-strip tone-warn", hidden: true }, icon("shield"), h("div", { class: "health-words" }, title, detail), evidence, mended);
   let shown = null;
@@ -133,13 +133,8 @@ function workaroundStrip(subject) {
     show(mended, mayAct());
     shown = workaround;
     if (!shown) return;
-    show(evidence, Boolean(shown.evidence));
-    if (shown.evidence && evidence.dataset.name !== shown.evidence) {
-      evidence.dataset.name = shown.evidence;
-      const path = shown.evidence.split("/").map(encodeURIComponent).join("/");
-      replace(evidence, icon("evidence"), h("a", { href: `/api/v1/evidence/${path}`, target: "_blank" }, h("code", null, shown.evidence)));
-      setAttr(evidence, "title", `holdfast evidence show ${shown.evidence}`);
-    }
+    show(evidence, Boolean(shown.evidence) && mayAct());
+    setAttr(evidence, "title", shown.evidence ? `${shown.evidence}, of the last one` : null);
     node.tick();
   };
   node.tick = () => {
@@ -267,14 +262,8 @@ function verdictRow() {
   return node;
 }
 
-/** What was measured of this run so far; for memory the samples are older than this page. */
-function history(instance, verdict) {
-  const seen = store.trends.get(instance.name)?.rings.get(verdict.detector) ?? [];
-  if (verdict.kind !== "memory" || seen.length === 0) return seen;
-  const since = nowUs() - (instance.uptime_ms ?? 0) * 1000;
-  const ring = (store.samples.get(instance.name) ?? []).filter((sample) => since <= sample.atUs && sample.atUs < seen[0].atUs);
-  return [...ring.map((sample) => ({ atUs: sample.atUs, value: sample.rss })), ...seen];
-}
+/** What was measured of this run so far. */
+const history = (instance, verdict) => store.trends.get(instance.name)?.rings.get(verdict.detector) ?? [];
 
 function dependencyList() {
   const list = h("ul", { class: "health-dependencies" });

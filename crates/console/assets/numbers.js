@@ -6,11 +6,11 @@
 import { bytes, count, duration, span } from "./format.js";
 
 /** Names of the number that matters, the first that is there. */
-const NOW = ["used_bytes", "bytes", "used", "number", "value", "requests", "age_seconds"];
+const NOW = ["used_bytes", "used", "served", "age_seconds"];
 /** Names of what it is measured against. */
-const LIMIT = ["limit_bytes", "limit", "after", "every_seconds"];
+const BOUND = ["bound_bytes", "bound", "allowed", "allowed_seconds"];
 /** Names of its growth. */
-const SLOPE = ["slope_bytes_per_minute", "slope_per_minute"];
+const GROWTH = ["growth_per_minute_bytes", "growth_per_minute"];
 
 const PLAIN = { write: (value) => value.toLocaleString("en", { maximumFractionDigits: 1 }) };
 /** How the numbers of a kind are written. */
@@ -34,7 +34,7 @@ export function numbersOf(verdict) {
   };
   const kind = KINDS[verdict.kind];
   if (!kind) return { now: null, limit: null, slope: null, write: PLAIN.write };
-  return { now: first(NOW), limit: first(LIMIT), slope: first(SLOPE), write: kind.write };
+  return { now: first(NOW), limit: first(BOUND), slope: first(GROWTH), write: kind.write };
 }
 
 /** `+1.2 MiB/min`, or nothing while it does not grow. */

@@ -7,13 +7,14 @@
 import * as api from "./api.js";
 import { h, setText, setAttr, show, replace, arrange, prose } from "./dom.js";
 import { icon } from "./icons.js";
-import { store, on, mayAct, wantEvents, refreshEvents } from "./store.js";
+import { store, on, mayAct, wantEvents, refreshEvents, loadTrends } from "./store.js";
 import { stateOf, shownState, groupState, isAlive, canRestart } from "./states.js";
 import { absolute, ago, bytes, count, duration, nowUs, percent } from "./format.js";
 import { chart, sparkline, decimalStep, binaryStep } from "./sparkline.js";
 import { perform } from "./actions.js";
 import { eventList } from "./eventlist.js";
 import { logView } from "./logview.js";
+import { evidencePanel } from "./evidence.js";
 import { healthPanel } from "./health.js";
 import { statePill, MEMORY_NOISE } from "./rows.js";
 
@@ -32,7 +33,8 @@ export function servicePage(main, subject) {
   const head = pageHead(subject);
   const strip = instanceStrip(serviceName, subject);
   const why = whyPanel(subject);
-  const health = healthPanel(subject);
+  const evidence = evidencePanel(subject);
+  const health = healthPanel(subject, evidence.open);
   const facts = factsPanel();
   const memory = chart({ title: "Memory", kind: "memory", read: (one) => one.rss, write: bytes, rangeMin: MIB, ticks: binaryStep });
   const cpu = chart({ title: "CPU, of one core", kind: "cpu", read: (one) => one.cpu, write: percent, rangeMin: 4, ticks: decimalStep });
@@ -41,7 +43,7 @@ export function servicePage(main, subject) {
   const eventCard = h("section", { class: "card panel", "aria-label": "Events" }, h("div", { class: "card-head" }, h("h2", null, "Events"), h("div", { class: "card-tools" }, h("a", { class: "more", href: `/events?subject=${encodeURIComponent(subject)}` }, "All events"))), events);
   const logSlot = h("div", { class: "log-slot" });
   const gone = h("div", { class: "card empty", hidden: true }, h("h3", null, `There is no service ${subject}`), h("p", null, "It may have been removed by a reload, or never have had this name."), h("a", { class: "button", href: "/" }, "All services"));
-  const content = h("div", { class: "service-page" }, strip, h("div", { class: "columns" }, h("div", { class: "stack" }, health, why, charts, logSlot), h("div", { class: "stack" }, facts, eventCard)));
+  const content = h("div", { class: "service-page" }, strip, h("div", { class: "columns" }, h("div", { class: "stack" }, health, why, charts, logSlot), h("div", { class: "stack" }, facts, evidence, eventCard)));
   replace(main, head, gone, content);
 
   let shownKey = "";
@@ -69,9 +71,11 @@ export function servicePage(main, subject) {
         drawCharts(instance);
       }).catch(() => {});
     }
-    const key = `${instance.name} ${instance.state} ${instance.run} ${instance.since_us} ${instance.because?.[0]?.message}`;
+    const key = `${instance.name} ${instance.state} ${instance.run} ${instance.since_us} ${instance.health?.workaround?.last_us} ${mayAct()} ${instance.because?.[0]?.message}`;
     if (key === shownKey) return;
     shownKey = key;
+    loadTrends(instance.name);
+    evidence.ask(instance);
     why.ask(instance.name);
     askEvents();
   };
@@ -94,7 +98,7 @@ export function servicePage(main, subject) {
   }
 
   const stops = [on("status", draw), on("me", draw)];
-  const timer = setInterval(() => { head.tick(); health.tick(); facts.tick(); events.tick(); }, 1000);
+  const timer = setInterval(() => { head.tick(); health.tick(); evidence.tick(); facts.tick(); events.tick(); }, 1000);
   const eventTimer = setInterval(() => { if (!document.hidden) askEvents(); }, EVENTS_MS);
   strip.onChoose = () => { shownKey = ""; draw(); };
   draw();

@@ -11,6 +11,10 @@ import { numbersOf } from "./numbers.js";
 
 /** Samples kept per instance: as many as the daemon keeps. */
 const SAMPLES_MAX = 120;
+/** Points kept of what a detector measures: half an hour. */
+const TREND_MAX = 180;
+/** A number that does not change is a point this often. */
+const TREND_US = 10e6;
 /** Events kept for the panels; the events page asks for older ones. */
 const EVENTS_MAX = 300;
 /** Listeners are told of changes at most this often. */
@@ -95,14 +99,40 @@ function takeStatus(snapshot) {
 function takeVerdicts(one, atUs) {
   const verdicts = one.health?.verdicts ?? [];
   if (verdicts.length === 0) return;
-  let known = store.trends.get(one.name);
-  if (!known || known.run !== one.run) store.trends.set(one.name, (known = { run: one.run, rings: new Map() }));
+  const { rings } = trendsOf(one.name, one.run);
   for (const verdict of verdicts) {
     const { now } = numbersOf(verdict);
     if (now === null) continue;
-    let ring = known.rings.get(verdict.detector);
-    if (!ring) known.rings.set(verdict.detector, (ring = []));
-    pushBounded(ring, { atUs, value: now });
+    let ring = rings.get(verdict.detector);
+    if (!ring) rings.set(verdict.detector, (ring = []));
+    const last = ring[ring.length - 1];
+    if (last && (atUs <= last.atUs || (last.value === now && atUs < last.atUs + TREND_US))) continue;
+    ring.push({ atUs, value: now });
+    if (TREND_MAX < ring.length) ring.shift();
+  }
+}
+
+function trendsOf(instance, run) {
+  let known = store.trends.get(instance);
+  if (!known || known.run !== run) store.trends.set(instance, (known = { run, rings: new Map() }));
+  return known;
+}
+
+/** Asks for what was measured before this page was opened. */
+export async function loadTrends(instance) {
+  try {
+    const { run, trends } = await api.trends(instance);
+    const known = store.trends.get(instance);
+    if (run === null || (known && known.run !== run)) return;
+    const { rings } = trendsOf(instance, run);
+    for (const [detector, points] of trends) {
+      const seen = rings.get(detector) ?? [];
+      const older = seen.length ? points.filter((point) => point.atUs < seen[0].atUs) : points;
+      rings.set(detector, [...older, ...seen].slice(-TREND_MAX));
+    }
+    tellStatus();
+  } catch {
+    // Without history the drawings begin now.
   }
 }
 

@@ -27,6 +27,7 @@ mod snapshots;
 mod status;
 mod streams;
 mod tls;
+mod trends;
 mod visitor;
 
 pub use access::{Names, SystemNames, role_of_anybody, role_of_peer};
@@ -107,6 +108,7 @@ pub(crate) struct App {
     pub(crate) health: HealthBook,
     pub(crate) history: History,
     pub(crate) samples: SampleBook,
+    pub(crate) trends: trends::TrendBook,
     pub(crate) streams: streams::Streams,
     pub(crate) counters: counters::Counters,
     /// How many watch the status.
@@ -135,6 +137,7 @@ pub async fn serve(setup: Setup, shutdown: CancellationToken) -> Result<(), Serv
         snapshots,
         pulse: Pulse::feel(root.clone(), &mut tasks),
         samples: SampleBook::new(),
+        trends: trends::TrendBook::default(),
         streams: streams::Streams::new(),
         counters: counters::Counters::default(),
         watchers: Arc::new(watch::Sender::new(0)),

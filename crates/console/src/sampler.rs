@@ -4,7 +4,8 @@
 //! lot for ten thousand. The pause after a round is a thousand times the round's cost, so that the
 //! sampler never takes more than a thousandth of a core, however many there are.
 //! Invariants: only numbers are kept of a process; a process that ends is forgotten in the next
-//! round; the root is asked for a snapshot only when something has changed.
+//! round; the root is asked for a snapshot only when something has changed, or where detectors
+//! measure.
 //! Source: proc(5), `/proc/PID/stat`; cgroups(7), `cgroup.procs`.
 
 use crate::App;
@@ -65,11 +66,14 @@ async fn drive(app: &App, rounds: &SyncSender<Round>) {
     let mut watchers = app.watchers.subscribe();
     let mut targets: Option<Arc<[Target]>> = None;
     let mut cost = Duration::ZERO;
+    let mut measuring = false;
     loop {
         let changed = changes.has_changed().unwrap_or(false);
-        if changed || targets.is_none() {
+        if changed || measuring || targets.is_none() {
             changes.mark_unchanged();
             let snapshot = app.snapshots.fresh().await.ok();
+            // Numbers of detectors change without an event.
+            measuring = snapshot.as_deref().is_some_and(|snapshot| app.trends.take(snapshot));
             targets = snapshot.map(|snapshot| targets_of(&snapshot));
         }
         if let Some(targets) = &targets {

@@ -66,6 +66,7 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(logs::stream))
         .routes(routes!(watch::samples))
         .routes(routes!(watch::all_samples))
+        .routes(routes!(watch::trends))
         .routes(routes!(watch::stream))
         .routes(routes!(system::config))
         .routes(routes!(system::reload))

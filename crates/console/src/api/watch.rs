@@ -6,6 +6,7 @@ use crate::fault::{ApiFault, Refusal};
 use crate::samples::Sample;
 use crate::status::{Status, render};
 use crate::streams::{Watching, answer};
+use crate::trends::Trends;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -55,6 +56,26 @@ pub(super) async fn samples(
         snapshot.services.iter().flat_map(|s| &s.instances).any(|one| one.name == instance);
     if exists {
         return Ok(Json(InstanceSamples { instance, samples: Vec::new() }));
+    }
+    Err(no_such_service(&instance))
+}
+
+/// Where the numbers of an instance's detectors went during the last half hour.
+#[utoipa::path(get, path = "/api/v1/trends/{instance}", tag = "output",
+    params(("instance" = String, Path, description = "`web` or `web:1`")),
+    responses((status = 200, body = Trends), (status = 404, body = ApiFault)))]
+pub(super) async fn trends(
+    State(app): State<Arc<App>>,
+    instance: Result<Path<String>, PathRejection>,
+) -> Result<Json<Trends>, Refusal> {
+    let Path(instance) = instance?;
+    if let Some(known) = app.trends.of(&instance) {
+        return Ok(Json(known));
+    }
+    let snapshot = app.snapshots.fresh().await?;
+    let mut all = snapshot.services.iter().flat_map(|service| &service.instances);
+    if all.any(|one| one.name == instance) {
+        return Ok(Json(Trends::default()));
     }
     Err(no_such_service(&instance))
 }

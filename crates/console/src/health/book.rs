@@ -82,7 +82,12 @@ impl HealthBook {
     ) -> Self {
         let (asks, asked) = mpsc::channel(WAITING_MAX);
         let ask = move || snapshots.clone();
-        let keeper = Keeper { changes: changes.clone(), known: None, waiting: Vec::new() };
+        let keeper = Keeper {
+            changes: changes.clone(),
+            known: None,
+            silent_since: None,
+            waiting: Vec::new(),
+        };
         tasks.spawn(keeper.run(asked, move || {
             let snapshots = ask();
             Box::pin(async move { snapshots.fresh().await })
@@ -119,6 +124,8 @@ struct Known {
 struct Keeper {
     changes: watch::Receiver<u64>,
     known: Option<Known>,
+    /// When the root said what was forgotten since.
+    silent_since: Option<Instant>,
     waiting: Vec<Asker>,
 }
 
@@ -132,6 +139,7 @@ impl Keeper {
         loop {
             let give_up = self.waiting.first().map(|asker| asker.at + WAIT_MAX);
             let begin = (under_way.is_none() && give_up.is_some()).then_some(next_ask);
+            let forget = self.known.as_ref().map(|known| known.since + TRUST_MAX);
             // Cancel safe: a reply that is under way stays so.
             tokio::select! {
                 asker = asked.recv() => match asker {
@@ -148,6 +156,10 @@ impl Keeper {
                     let changes = *self.changes.borrow();
                     let reply = ask();
                     under_way = Some(UnderWay { reply, since: now, changes, is_late: false });
+                }
+                // What can't be told any more need not be kept: it may be megabytes.
+                () = at(forget) => {
+                    self.silent_since = self.known.take().map(|known| known.since);
                 }
                 () = at(give_up) => {
                     self.answer_late(Instant::now());
@@ -178,6 +190,7 @@ impl Keeper {
         match reply {
             Ok(snapshot) => {
                 self.known = Some(Known { snapshot, since, changes });
+                self.silent_since = None;
                 // Who asked after an event that this reply may not contain gets the next one.
                 let waiting = std::mem::take(&mut self.waiting);
                 let (answered, rest) =
@@ -210,12 +223,15 @@ impl Keeper {
 
     /// What was said last, if it may still be told.
     fn last(&self, now: Instant) -> Answer {
-        let known = self.known.as_ref().ok_or(CannotTell::NothingYet)?;
-        let age = now.duration_since(known.since);
-        if TRUST_MAX < age {
-            return Err(CannotTell::Silent(age));
+        let age = |since| now.duration_since(since);
+        match (&self.known, self.silent_since) {
+            (Some(known), _) if age(known.since) <= TRUST_MAX => {
+                Ok(Seen { snapshot: Arc::clone(&known.snapshot), age: age(known.since) })
+            }
+            (Some(known), _) => Err(CannotTell::Silent(age(known.since))),
+            (None, Some(since)) => Err(CannotTell::Silent(age(since))),
+            (None, None) => Err(CannotTell::NothingYet),
         }
-        Ok(Seen { snapshot: Arc::clone(&known.snapshot), age })
     }
 }
 
@@ -254,7 +270,12 @@ mod tests {
         let (asks, asked_by) = mpsc::channel(WAITING_MAX);
         let asked = Arc::new(AtomicU64::new(0));
         let takes = Arc::new(Mutex::new(Some(Duration::from_millis(1))));
-        let keeper = Keeper { changes: pushed.clone(), known: None, waiting: Vec::new() };
+        let keeper = Keeper {
+            changes: pushed.clone(),
+            known: None,
+            silent_since: None,
+            waiting: Vec::new(),
+        };
         let mut tasks = JoinSet::new();
         let (count, delay) = (Arc::clone(&asked), Arc::clone(&takes));
         tasks.spawn(keeper.run(asked_by, move || {

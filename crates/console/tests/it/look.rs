@@ -212,6 +212,26 @@ fn h12_metrics_tell_of_verdicts_and_of_what_would_have_been_done() {
     }
 }
 
+#[test]
+fn h3_where_a_number_went_is_known_to_who_looks_later() {
+    let house = closed();
+    let taken_us = sys::clock::wall().as_micros();
+    *house.root.snapshot.lock().unwrap() = crate::rich::snapshot(taken_us, 24, 24);
+    house.root.event("zope:1", "service.sick", Severity::Warning);
+    let until = std::time::Instant::now() + crate::house::DEADLINE;
+    let seen = loop {
+        let seen = house.get("/api/v1/trends/zope:1").json();
+        if !seen["trends"]["memory"].is_null() {
+            break seen;
+        }
+        assert!(std::time::Instant::now() < until, "{seen}");
+    };
+    let point = serde_json::json!([taken_us, 482_344_960.0]);
+    assert_eq!((&seen["run"], &seen["trends"]["memory"][0]), (&55.into(), &point));
+    assert_eq!(house.get("/api/v1/trends/nginx").json()["trends"], serde_json::json!({}));
+    assert_eq!(house.get("/api/v1/trends/nobody").status, 404);
+}
+
 /// The text format, strictly: a family's HELP and TYPE come once and first, counters end in
 /// `_total`, no sample comes twice, each value is a number.
 fn check_exposition(text: &str) {
@@ -248,7 +268,7 @@ fn the_description_is_the_one_that_was_agreed() {
     let answer = house.get("/api/v1/openapi.json");
     assert_eq!(answer.body, console::openapi());
     let paths = answer.json()["paths"].as_object().unwrap().clone();
-    assert_eq!(paths.len(), 24);
+    assert_eq!(paths.len(), 25);
     insta::with_settings!({ snapshot_path => "../golden", prepend_module_to_snapshot => false }, {
         insta::assert_snapshot!("openapi", answer.body);
     });

@@ -7,6 +7,7 @@ use crate::chromium::{Browser, browser, shown};
 use crate::house::{House, closed};
 use crate::rich;
 use control::{Request, Severity};
+use journal::evidence::{BundleId, Evidence};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -31,6 +32,7 @@ impl Page {
         let browser = browser()?;
         let house = closed();
         let mut page = Self { house, browser };
+        page.lay_evidence();
         page.step(step);
         page.browser.open(&format!("http://{}{path}", page.house.web));
         page.shows("app-1");
@@ -43,6 +45,16 @@ impl Page {
         let taken_us = now_us - i64::from(STEPS - step) * 10_000_000;
         *self.house.root.snapshot.lock().unwrap() = rich::snapshot(taken_us, step, STEPS);
         self.house.root.event("zope:1", "service.verdict", Severity::Info);
+    }
+
+    /// Lays evidence of the run that is being replaced where the console looks for it.
+    fn lay_evidence(&self) {
+        let bundle = BundleId::parse(rich::EVIDENCE).unwrap();
+        let place = Evidence::of_state(self.house.dir.path()).directory(&bundle);
+        std::fs::create_dir_all(&place).unwrap();
+        std::fs::write(place.join("threads.txt"), "a thread waits for ever").unwrap();
+        let index = serde_json::to_vec(&rich::evidence()).unwrap();
+        std::fs::write(place.join("index.json"), index).unwrap();
     }
 
     fn shows(&mut self, text: &str) {
@@ -79,6 +91,12 @@ impl Page {
             self.browser.wait_for(&format!("{} < {points}", step - first));
         }
     }
+}
+
+/// Clicks the first button that says this.
+fn click(within: &str, label: &str) -> String {
+    let all = format!("[...document.querySelectorAll('{within} button')]");
+    format!("{all}.find((one) => one.innerText.trim() === '{label}').click()")
 }
 
 fn from_base64(text: &str) -> Vec<u8> {
@@ -142,6 +160,15 @@ fn h15_the_page_of_a_replacement_says_what_goes_on_and_what_is_kept() {
     page.shows("at most 7 s more");
     page.shows("Run 56, pid 31412");
     page.shows("/srv/media answered in 2.4 s");
+    page.browser.evaluate(&click(".health-strip", "Evidence"));
+    page.shows("Gathered within 412 ms of 3 s");
+    page.shows("its threads: state, where they wait, CPU time");
+    page.shows("install py-spy");
+    let file = "document.querySelector('.bundle-file').href";
+    let path = page.browser.evaluate(file).as_str().unwrap().replace("http://", "");
+    let (host, path) = path.split_once('/').unwrap();
+    let text = page.house.web("GET", &format!("/{path}"), host, &[]);
+    assert_eq!((text.status, text.body.as_str()), (200, "a thread waits for ever"));
     let current = "document.querySelector('[aria-current=\"step\"]').innerText";
     assert_eq!(page.browser.evaluate(current), "Drain");
     assert!(page.browser.complaints.is_empty(), "{:?}", page.browser.complaints);
@@ -158,11 +185,6 @@ fn h15_the_page_of_a_replacement_says_what_goes_on_and_what_is_kept() {
 fn h12_an_operator_sets_the_mode_by_a_click_and_enforcing_asks_first() {
     let Some(mut page) = Page::open("/service/erp-api") else { return };
     page.shows("Observed for 30 h: would have been replaced 3 times.");
-    let click = |within: &str, label: &str| {
-        format!(
-            "[...document.querySelectorAll('{within} button')].find((b) => b.innerText.trim() === '{label}').click()"
-        )
-    };
     let asked = |mode: Option<&str>| {
         let wanted =
             Request::Mode { targets: vec!["erp-api".into()], mode: mode.map(str::to_owned) };

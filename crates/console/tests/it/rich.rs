@@ -1,9 +1,13 @@
 //! A node on which much is going on at once: what the pages must be able to show.
 
 use control::{
-    DependencyView, DutyView, HealthView, InstanceView, QuarantineView, ReplacingView, ServiceView,
-    Snapshot, VerdictView, WhyLink, WorkaroundView,
+    DependencyView, DutyView, EvidenceFile, EvidenceIndex, EvidenceMissing, HealthView,
+    InstanceView, QuarantineView, ReplacingView, ServiceView, Snapshot, VerdictView, WhyLink,
+    WorkaroundView,
 };
+
+/// The bundle of the run that is being replaced.
+pub(crate) const EVIDENCE: &str = "zope:0/20261124T101500.123Z-57";
 
 const SECOND_US: i64 = 1_000_000;
 const HOUR_US: i64 = 3600 * SECOND_US;
@@ -113,7 +117,7 @@ fn replaced(taken_us: i64) -> InstanceView {
                 would_have: 0,
                 last_us: taken_us - 4 * SECOND_US,
                 last_cause: "memory: 513 MiB are used, which is more than 512 MiB".into(),
-                evidence: Some("zope:0-57-20261124T101500Z".into()),
+                evidence: Some(EVIDENCE.into()),
             }),
             replacing: Some(ReplacingView {
                 step: "drain".into(),
@@ -148,6 +152,38 @@ fn database() -> Vec<DependencyView> {
     ]
 }
 
+/// What is in that bundle.
+pub(crate) fn evidence() -> EvidenceIndex {
+    let file = |name: &str, bytes, about: &str| EvidenceFile {
+        name: name.into(),
+        bytes,
+        about: about.into(),
+    };
+    EvidenceIndex {
+        id: EVIDENCE.split_once('/').map_or("", |(_, id)| id).into(),
+        instance: "zope:0".into(),
+        run: 57,
+        pid: Some(31_412),
+        cause: "memory: 513 MiB are used, which is more than 512 MiB".into(),
+        begun_us: sys::clock::wall().as_micros() - 4 * SECOND_US,
+        took_ms: 412,
+        budget_ms: 3000,
+        uptime_ms: 29 * 3_600_000,
+        files: vec![
+            file("threads.txt", 23, "its threads: state, where they wait, CPU time"),
+            file("stacks-kernel.txt", 2_210, "where its threads are in the kernel"),
+            file("sockets.txt", 5_811, "its sockets with their queues"),
+            file("samples.json", 40_112, "what was seen of the run until then"),
+        ],
+        missing: vec![EvidenceMissing {
+            name: "stacks-user.txt".into(),
+            why: "no tool that fits is installed".into(),
+            help: "install py-spy".into(),
+        }],
+        ..EvidenceIndex::default()
+    }
+}
+
 /// Something that leaks, `age` minutes ago.
 fn leaking(taken_us: i64, age: f64) -> InstanceView {
     let used = (460.0 - 1.2 * age) * MIB;
@@ -155,8 +191,8 @@ fn leaking(taken_us: i64, age: f64) -> InstanceView {
         since_us: taken_us - 3 * HOUR_US,
         measured: [
             ("used_bytes".to_owned(), used),
-            ("limit_bytes".to_owned(), 512.0 * MIB),
-            ("slope_bytes_per_minute".to_owned(), 1.2 * MIB),
+            ("bound_bytes".to_owned(), 512.0 * MIB),
+            ("growth_per_minute_bytes".to_owned(), 1.2 * MIB),
         ]
         .into(),
         exhausted_in_ms: Some(((43.0 + age) * 60_000.0) as u64),
