@@ -12,6 +12,7 @@ pub(crate) mod machine;
 mod page;
 mod process;
 mod run;
+mod tolerance;
 
 use crate::marks;
 use crate::report::{say, title};
@@ -54,8 +55,10 @@ usage: cargo xtask bench supervisor [options]
 ";
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
-    let ["supervisor", rest @ ..] = arguments else {
-        bail!("which benchmark?\n{USAGE}");
+    let rest = match arguments {
+        ["supervisor", rest @ ..] => rest,
+        ["tolerance", rest @ ..] => return tolerance::run(rest),
+        _ => bail!("which benchmark: supervisor or tolerance?\n{USAGE}"),
     };
     let options = parse(rest)?;
     let load_before = machine::load();

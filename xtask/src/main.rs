@@ -28,6 +28,7 @@ usage: cargo xtask <task>
   ci                everything that has to be green before a commit
   dist              the release binary and the Debian package
   bench supervisor  1,000 idle processes under Holdfast and four others; makes docs/benchmarks.md
+  bench tolerance   what it costs to look after services, and how fast they are served again
   faults            every fault of the catalogue, observed and enforced; makes docs/faults.md
   soak replacements 1,000 planned replacements under load, without a failed request
 ";

@@ -18,6 +18,10 @@ const NO_INSTALL: &str = "HOLDFAST_NO_INSTALL";
 
 /// Exact versions, so that a test means the same tomorrow.
 const WHEELS: &[&str] = &[
+    "Products.ExternalMethod==6.1",
+    "ZEO==6.2",
+    // Zope 5.14.2 does not start with a later one.
+    "ZODB==6.2",
     "Zope==5.14.2",
     "aiosmtpd==1.4.6",
     "eventlet==0.41.3",

@@ -209,7 +209,7 @@ pub enum LeakResource {
     Swap,
     /// Open file descriptors of the process that has most.
     Descriptors,
-    /// Threads of the whole tree.
+    /// Threads of the whole tree, and children that it does not collect (zombies).
     Threads,
     /// Sockets whose peer has closed and which the program does not close (TCP CLOSE_WAIT).
     CloseWait,

@@ -8,11 +8,12 @@
  *   backend=N       ask this port of the loopback before each answer
  *   dir=PATH        where files go
  *   rate=N          how much of it each second
+ *   life=N          seconds that it lives at most, instead of LIFETIME_S
  *
  * Until SIGUSR1 it answers each request at once with its pid, by four threads that take turns; at
  * SIGTERM it takes no new request, finishes those that it has, and exits with 0. Where it is asked
  * to by NOTIFY_SOCKET, it says when it is ready and how many requests it has answered. It ends by
- * itself after LIFETIME_S, children included, so that a trial that dies leaves nothing for long.
+ * itself after a while, children included, so that a trial that dies leaves nothing for long.
  *
  * In C, because that is what such faults are made of: threads on mutexes, children that nobody
  * collects, sockets that nobody closes. Compiled with names, so that evidence can show them.
@@ -35,7 +36,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { WORKERS = 4, PATIENCE_S = 5, LIFETIME_S = 180, TICKS = 10, TICK_MS = 1000 / TICKS };
+enum { WORKERS = 4, PATIENCE_S = 5, LIFETIME_S = 180, LIFETIME_S_MAX = 3600, TICKS = 10, TICK_MS = 1000 / TICKS };
 
 /* Nothing here may hurt the machine, whoever starts it and however. */
 enum { FORKS_MAX = 2000, DISK_MIB_MAX = 256, OUTPUT_MIB_MAX = 256 };
@@ -44,6 +45,7 @@ static const long LEAK_MAX = 1024L * 1024 * 1024;
 static int listener = -1;
 static int backend;
 static long rate;
+static unsigned lifetime = LIFETIME_S;
 static const char *dir = ".";
 
 static atomic_bool struck; /* the fault is there */
@@ -128,9 +130,11 @@ static void leak_memory(long number) {
     long bytes = portion(number);
     if (LEAK_MAX < leaked + bytes)
         return;
-    char *lost = malloc((size_t)bytes);
-    if (lost)
-        memset(lost, (int)number | 1, (size_t)bytes);
+    /* Or the compiler would see that nobody needs it. */
+    static char *volatile last;
+    last = malloc((size_t)bytes);
+    if (last)
+        memset(last, (int)number | 1, (size_t)bytes);
     leaked += bytes;
 }
 
@@ -190,7 +194,7 @@ static void leak_connections(long number) {
 }
 
 static void child_sleeps(void) {
-    alarm(LIFETIME_S);
+    alarm(lifetime);
     for (;;)
         pause();
 }
@@ -422,13 +426,15 @@ static void arguments(int count, char **values) {
             backend = atoi(value + 1);
         else if (!strncmp(values[number], "rate=", 5))
             rate = atol(value + 1);
+        else if (!strncmp(values[number], "life=", 5))
+            lifetime = (unsigned)atoi(value + 1);
         else if (!strncmp(values[number], "dir=", 4))
             dir = value + 1;
         else
             fault = NULL;
     }
-    if (!fault) {
-        fprintf(stderr, "usage: fault NAME [port=N] [backend=N] [rate=N] [dir=PATH]\n");
+    if (!fault || lifetime == 0 || LIFETIME_S_MAX < lifetime) {
+        fprintf(stderr, "usage: fault NAME [port=N] [backend=N] [rate=N] [life=N] [dir=PATH]\n");
         exit(64);
     }
     open_listener(port);
@@ -458,6 +464,7 @@ int main(int count, char **values) {
     if (pipe2(told, O_CLOEXEC) != 0 || pipe2(ending, O_CLOEXEC) != 0)
         die("pipe");
     arguments(count, values);
+    alarm(lifetime);
     pthread_barrier_init(&both_hold_one, NULL, 2);
     signal(SIGPIPE, SIG_IGN);
     sigaction(SIGUSR1, &action, NULL);

@@ -326,7 +326,7 @@ impl Drop for House {
 }
 
 /// Sends a signal; a process that is gone is no error.
-pub(crate) fn signal(pid: u32, signal: Signal) {
+pub fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }

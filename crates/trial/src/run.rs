@@ -12,12 +12,13 @@ use crate::load::Load;
 use crate::outside::Outside;
 use crate::program::Programs;
 use crate::row::{Mode, Row};
+use crate::soak::free_row;
 use anyhow::{Context, Result, bail};
 use control::InstanceView;
 use rustix::process::Signal;
 use std::fmt::Write;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 pub(crate) const VICTIM: &str = "victim";
@@ -63,7 +64,7 @@ pub fn run(programs: &Programs, fault: &'static Fault, mode: Mode) -> Row {
 }
 
 /// Why a fault can't be tried here, if it can't.
-pub(crate) fn missing(fault: &Fault) -> Option<&'static str> {
+pub fn missing(fault: &Fault) -> Option<&'static str> {
     let special = fault.wants_disk() || matches!(fault.strike, Strike::TimeLost(_));
     let root = rustix::process::geteuid().is_root();
     (special && !root).then_some("it needs a namespace of its own, which only root can make")
@@ -74,14 +75,14 @@ impl Scene {
         if let Some(why) = missing(fault) {
             bail!("{why}");
         }
-        let (victim, bystander) = (free_address()?, free_address()?);
+        let (victim, bystander) = (free_row(1)?, free_row(1)?);
         let outside = match fault.strike {
             Strike::OutsideGone | Strike::OutsideSlow => Some(Outside::start(None)?),
             _ => None,
         };
         let backend = match &outside {
             Some(outside) => outside.address(),
-            None => free_address()?,
+            None => free_row(1)?,
         };
         let services = services(programs, fault, mode, [victim, bystander, backend]);
         let mut house = House::start(&programs.holdfast, &setting(fault, services))?;
@@ -249,12 +250,4 @@ fn services(
     }
     text.replace("@PORT@", &victim.port().to_string())
         .replace("@BACKEND@", &backend.port().to_string())
-}
-
-/// An address on the loopback that nobody has.
-///
-/// # Errors
-/// There is no loopback.
-pub fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -189,7 +189,10 @@ fn wait_until_up(house: &House, instances: usize) -> Result<()> {
 }
 
 /// The first of so many free ports of the loopback in a row.
-fn free_row(ports: u16) -> Result<SocketAddr> {
+///
+/// # Errors
+/// There is no such row.
+pub fn free_row(ports: u16) -> Result<SocketAddr> {
     for _ in 0..ROWS_MAX {
         let first = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let last = first.port().checked_add(ports - 1);

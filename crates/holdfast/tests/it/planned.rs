@@ -46,7 +46,7 @@ fn h21_a_request_in_flight_finishes_or_has_the_time_that_is_configured() {
     let folder = tempfile::tempdir().unwrap();
     let programs = Programs::build(Path::new(BINARY), folder.path()).unwrap();
     let outside = Outside::start(None).unwrap();
-    let address = trial::free_address().unwrap();
+    let address = trial::free_row(1).unwrap();
     let services = format!(
         "[service.web]\ncommand = \"{} none backend={}\"\nready = \"notify\"\n\
          sockets = [{{ name = \"http\", tcp = \"{address}\" }}]\nstop = [\"TERM 2s\"]\n\

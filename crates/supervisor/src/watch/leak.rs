@@ -201,7 +201,7 @@ impl Leak {
             LeakResource::Memory => format!("{amount} of memory"),
             LeakResource::Swap => format!("{amount} swapped out"),
             LeakResource::Descriptors => format!("{amount} descriptors open in one process"),
-            LeakResource::Threads => format!("{amount} threads"),
+            LeakResource::Threads => format!("{amount} threads and zombies"),
             LeakResource::CloseWait => format!("{amount} connections in CLOSE_WAIT"),
             LeakResource::Disk(ref path) => format!("{amount} used below {}", path.display()),
         }
@@ -257,7 +257,9 @@ fn read(resource: &LeakResource, look: &Look<'_>) -> Result<Reading, String> {
         LeakResource::Threads => {
             let machine = look.host.map(|host| host.threads_max as f64);
             let there_is = least(sample.threads_limit, machine);
-            Ok(Reading { used: f64::from(sample.threads), there_is })
+            // A child that nobody collects has a place in the table of processes, as a thread has.
+            let used = f64::from(sample.threads.saturating_add(sample.zombies));
+            Ok(Reading { used, there_is })
         }
         LeakResource::CloseWait => {
             let close_wait = sample.sockets.map(|sockets| u64::from(sockets.close_wait));

@@ -1,0 +1,138 @@
+//! `cargo xtask bench tolerance`: what it costs to look after services, and how fast what is sick
+//! is served again; beside those that people use today.
+//!
+//! Invariants: as for `bench supervisor`; and nothing is compared that was not measured in the same
+//! run, alternating where the machine's other work could favour one.
+
+mod foretold;
+mod observing;
+mod rivals;
+mod throughput;
+
+use super::machine;
+use crate::faults::build;
+use crate::marks;
+use crate::report::{say, title};
+use crate::wheels;
+use anyhow::{Result, bail};
+use std::path::PathBuf;
+use trial::Programs;
+
+const USAGE: &str = "\
+usage: cargo xtask bench tolerance [options]
+
+  --only A,B        only these: observing, throughput, rivals; and foretold, which takes half an
+                    hour and is left out otherwise
+  --quick           less of everything, to see that it works
+  --no-write        print the tables, and leave docs/benchmarks.md alone
+";
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Effort {
+    pub(crate) processes: usize,
+    /// Seconds that something is watched at rest.
+    pub(crate) rest_s: u64,
+    pub(crate) rounds: usize,
+    /// Seconds under load, each time.
+    pub(crate) load_s: u64,
+}
+
+const FULL: Effort = Effort { processes: 1_000, rest_s: 60, rounds: 5, load_s: 5 };
+const QUICK: Effort = Effort { processes: 50, rest_s: 5, rounds: 1, load_s: 2 };
+
+struct Options {
+    parts: Vec<String>,
+    effort: Effort,
+    write: bool,
+}
+
+/// What all parts need.
+pub(crate) struct Tools {
+    pub(crate) programs: Programs,
+    pub(crate) folder: PathBuf,
+    /// The `bin` of the Python environment, if there is one.
+    pub(crate) python: Option<PathBuf>,
+    pub(crate) effort: Effort,
+}
+
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    let options = parse(arguments)?;
+    let load = machine::load();
+    let holdfast = build(true)?;
+    let python = wheels::ensure()?;
+    let folder = std::env::temp_dir().join(format!("holdfast-bench-{}", std::process::id()));
+    std::fs::create_dir(&folder)?;
+    let outcome = Programs::build(&holdfast, &folder).and_then(|programs| {
+        parts(&options, &Tools { programs, folder: folder.clone(), python, effort: options.effort })
+    });
+    std::fs::remove_dir_all(&folder)?;
+    let on = format!("On: {}.\n", machine::describe(&load));
+    let sections: Vec<(&str, String)> =
+        outcome?.into_iter().map(|(name, text)| (name, format!("{on}\n{text}"))).collect();
+    for (_, text) in &sections {
+        say(text);
+    }
+    if options.write {
+        let sections: Vec<(&str, &str)> =
+            sections.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        marks::write("docs/benchmarks.md", &sections)?;
+    }
+    Ok(())
+}
+
+/// A part: its name, and what measures it.
+type Part = (&'static str, fn(&Tools) -> Result<String>);
+
+const PARTS: &[Part] = &[
+    ("observing", observing::measure),
+    ("throughput", throughput::measure),
+    ("rivals", rivals::measure),
+    ("foretold", foretold::measure),
+];
+
+fn parts(options: &Options, tools: &Tools) -> Result<Vec<(&'static str, String)>> {
+    let mut texts = Vec::new();
+    for (name, measure) in PARTS {
+        if options.parts.iter().any(|wanted| wanted == name) {
+            title(name);
+            texts.push((*name, measure(tools)?));
+        }
+    }
+    Ok(texts)
+}
+
+fn parse(arguments: &[&str]) -> Result<Options> {
+    let usual = ["observing", "throughput", "rivals"].map(str::to_owned).to_vec();
+    let mut options = Options { parts: usual, effort: FULL, write: true };
+    let mut rest = arguments.iter();
+    while let Some(option) = rest.next() {
+        match *option {
+            "--quick" => options.effort = QUICK,
+            "--no-write" => options.write = false,
+            "--only" => {
+                let names = rest.next().copied().unwrap_or_default();
+                options.parts = names.split(',').map(str::to_owned).collect();
+                let known = |name: &String| PARTS.iter().any(|(known, _)| known == name);
+                if !options.parts.iter().all(known) {
+                    bail!("there is no part `{names}`\n{USAGE}");
+                }
+            }
+            unknown => bail!("unknown option {unknown}\n{USAGE}"),
+        }
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read() {
+        let options = parse(&["--only", "rivals", "--quick", "--no-write"]).unwrap();
+        assert_eq!((options.parts, options.write), (vec!["rivals".to_owned()], false));
+        assert!(!parse(&[]).unwrap().parts.contains(&"foretold".to_owned()));
+        assert!(parse(&["--only", "x"]).is_err() && parse(&["--fast"]).is_err());
+    }
+}
