@@ -28,7 +28,6 @@ mod mail;
 mod ordering;
 mod peers;
 mod planned;
-mod real_parts;
 mod reload;
 mod sockets;
 mod superlance;
