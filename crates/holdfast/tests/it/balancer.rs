@@ -47,7 +47,7 @@ struct Site {
 }
 
 /// A block of ports next to each other that nobody uses.
-fn free_block(count: u16) -> u16 {
+pub(crate) fn free_block(count: u16) -> u16 {
     wait_for("a block of free ports", || {
         let first = free_port();
         let all = (0..count).map(|n| first.checked_add(n));
@@ -156,7 +156,7 @@ impl Drop for Site {
 }
 
 /// One request; the status and the body.
-fn get(port: u16, path: &str) -> Result<(u16, String), String> {
+pub(crate) fn get(port: u16, path: &str) -> Result<(u16, String), String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -169,20 +169,20 @@ fn get(port: u16, path: &str) -> Result<(u16, String), String> {
 }
 
 /// Requests, one after the other, until it is dropped; each is counted.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
     thread: Option<JoinHandle<Vec<String>>>,
 }
 
 impl Load {
-    fn on(port: u16) -> Self {
+    pub(crate) fn on(port: u16, path: &'static str) -> Self {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (ended, counted) = (Arc::clone(&stop), Arc::clone(&done));
         let thread = std::thread::spawn(move || {
             let mut failures = Vec::new();
             while !ended.load(Ordering::SeqCst) {
-                match get(port, "/") {
+                match get(port, path) {
                     Ok((200, _)) => {}
                     other => failures.push(format!("{other:?}")),
                 }
@@ -194,7 +194,7 @@ impl Load {
     }
 
     /// Waits until so many more requests were answered.
-    fn wait_more(&self, more: u64) {
+    pub(crate) fn wait_more(&self, more: u64) {
         let wanted = self.done.load(Ordering::SeqCst) + more;
         wait_for("requests are answered", || match self.done.load(Ordering::SeqCst) {
             done if wanted <= done => Ok(()),
@@ -203,7 +203,7 @@ impl Load {
     }
 
     /// Ends it; what failed.
-    fn end(mut self) -> Vec<String> {
+    pub(crate) fn end(mut self) -> Vec<String> {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.take().unwrap().join().unwrap()
     }
@@ -280,7 +280,7 @@ fn h20_a_replacement_behind_haproxy_costs_no_request() {
     for server in ["web:0", "web:1"] {
         site.wait_server(server, "UP");
     }
-    let load = Load::on(site.front);
+    let load = Load::on(site.front, "/");
     load.wait_more(20);
     let first = site.daemon.instance("web:0").pid.unwrap();
     site.daemon.act(ServiceAction::Replace, "web:0");
@@ -307,7 +307,7 @@ fn h22_a_successor_on_a_port_of_its_own_gets_work_when_it_is_admitted() {
     for (server, state) in [("a", "UP"), ("b", "UP"), ("c", "MAINT"), ("d", "MAINT")] {
         site.wait_server(server, state);
     }
-    let load = Load::on(site.front);
+    let load = Load::on(site.front, "/");
     load.wait_more(20);
     let first = site.daemon.instance("web:0").pid.unwrap();
     site.daemon.act(ServiceAction::Replace, "web:0");
@@ -320,6 +320,36 @@ fn h22_a_successor_on_a_port_of_its_own_gets_work_when_it_is_admitted() {
     let failures = load.end();
     assert!(failures.is_empty(), "{failures:?}");
     assert_eq!(site.answering(20), BTreeSet::from([site.first + 1, site.first + 2]));
+}
+
+/// A detector that is as quick as a test needs it.
+const QUICK: &str = "tolerance = { mode = \"enforce\", interval = \"1s\", drain = \"1s\" }\n\
+    [service.web.detect.http]\nurl = \"http://127.0.0.1:{port}/\"\ninterval = \"200ms\"\n\
+    timeout = \"1s\"\nfailures = 5\n";
+
+#[test]
+fn h14_a_service_that_is_stopped_by_a_signal_is_told_to_be_so_and_gets_no_work() {
+    let Some(site) = Site::open(QUICK, BY_AGENT) else { return };
+    site.wait_server("web:0", "UP");
+    let first = site.daemon.instance("web:0").pid.unwrap();
+    kill(first, "STOP");
+    let body = wait_for("the endpoint says no", || match site.health("web:0") {
+        (503, body) => Ok(body),
+        (status, body) => Err(format!("{status} {body}")),
+    });
+    assert_eq!(body["in_rotation"], 0, "{body}");
+    assert_ne!(body["state"], "up", "{body}");
+    assert_eq!(site.health("web").0, 200, "the other one serves");
+    // It is replaced, and gets work again.
+    site.daemon.wait_replaced("web:0", first);
+    wait_for("the endpoint says yes", || match site.health("web:0") {
+        (200, _) => Ok(()),
+        (status, body) => Err(format!("{status} {body}")),
+    });
+    for server in ["web:0", "web:1"] {
+        site.wait_server(server, "UP");
+    }
+    assert_eq!(site.answering(20).len(), 2);
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod ordering;
 mod peers;
 mod planned;
 mod reload;
+mod sacrificial;
 mod sockets;
 mod superlance;
 mod supervisord;
