@@ -1,8 +1,9 @@
 //! Generated series of programs that breathe and never leak, and how often a trend fires for them.
 //!
 //! Each series is drawn from a seed, with a limit that lies a drawn share above the highest that it
-//! ever reaches. What was measured is told in docs/detectors.md; an optimised build plays fifty
-//! times as many: `cargo test --release -p supervisor breathing -- --nocapture`.
+//! ever reaches, in the time that is played or in as much again. What was measured is told in
+//! docs/detectors.md; an optimised build plays fifty times as many:
+//! `cargo test --release -p supervisor breathing -- --nocapture`.
 
 use super::trend::{Phase, Trending};
 use crate::Trend;
@@ -57,16 +58,16 @@ fn fired(family: fn(&mut Draw) -> Series, hours: u32, headroom: (f64, f64)) -> V
 fn fires(family: fn(&mut Draw) -> Series, hours: u32, headroom: (f64, f64), seed: u64) -> bool {
     let mut draw = Draw(Rng::new(seed));
     let mut value = family(&mut draw);
-    let looks = f64::from(hours) * 3_600.0 / INTERVAL.as_secs_f64();
+    let looks = (f64::from(hours) * 3_600.0 / INTERVAL.as_secs_f64()) as u32;
     let minute = |look: u32| f64::from(look) * INTERVAL.as_secs_f64() / 60.0;
     let values: Vec<f64> =
-        (0..looks as u32).map(|look| value(&mut draw, minute(look)).max(1.0)).collect();
+        (0..2 * looks).map(|look| value(&mut draw, minute(look)).max(1.0)).collect();
     let peak = values.iter().copied().fold(0.0, f64::max);
     let limit = peak * (1.0 + draw.scale(headroom.0, headroom.1));
     let trend = Trend { window: Duration::from_secs_f64(WINDOW * 60.0), ahead: AHEAD };
     let mut trending = Trending::new(trend, INTERVAL);
     let mut now = Now::from_millis(1_000_000);
-    values.into_iter().any(|value| {
+    values.into_iter().take(looks as usize).any(|value| {
         now = now + INTERVAL;
         // Each moment is a quiet one: nothing delays what is foretold.
         trending.add(now, value, Some(limit), true);
@@ -88,11 +89,9 @@ fn fires_at_most(family: fn(&mut Draw) -> Series, hours: u32, percent: [u64; 3])
     for (headroom, percent) in [TIGHT, CLOSE, USUAL].into_iter().zip(percent) {
         let seeds = fired(family, hours, headroom);
         println!("limit {headroom:?} above the peak: {} of {SERIES}", seeds.len());
-        // With few series, one more is luck.
-        assert!(
-            seeds.len() as u64 * 100 <= SERIES * percent + 100,
-            "{headroom:?}: seeds {seeds:?}"
-        );
+        // With few series, one more is luck; but none is none.
+        let most = if percent == 0 { 0 } else { SERIES * percent / 100 + 1 };
+        assert!(seeds.len() as u64 <= most, "{headroom:?}: seeds {seeds:?}");
     }
 }
 
@@ -255,6 +254,6 @@ fn h3_sawtooths_slower_than_the_window_fire_only_if_their_limit_is_tight() {
             sawtooth(draw, period)
         },
         12,
-        [20, 1, 0],
+        [3, 0, 0],
     );
 }

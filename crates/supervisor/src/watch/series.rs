@@ -15,8 +15,9 @@ pub(super) const SLICES: usize = 32;
 /// Slices that are kept: the trend may look back over eight windows.
 pub(super) const SLICES_MAX: usize = 8 * SLICES;
 
-/// The first slices are the start of the program, which is no level that it came down from.
-const START: u64 = SLICES as u64;
+/// The first quarter of the window is the start of the program: what it held then is no level that
+/// it came down from. Not more, or the first breath of a slow one would be forgotten.
+const START: u64 = SLICES as u64 / 4;
 
 /// Older levels that are kept, each of an hour (or of a window, if that is longer): what breathes
 /// once a day is known the next day.
@@ -42,7 +43,7 @@ pub(super) struct Series {
     open: Option<(u64, Slice)>,
     /// Complete, the youngest last. `None`: nothing was seen in it.
     complete: VecDeque<Option<Slice>>,
-    /// Slices that were ever completed: those of the first window are the start of the program.
+    /// Slices that were ever completed: those of the beginning are the start of the program.
     seen: u64,
     /// By age, the youngest last.
     ages: VecDeque<Age>,
@@ -210,8 +211,8 @@ mod tests {
                 now = now + minute;
             }
         };
-        hold(&mut it, 900.0, 32);
-        hold(&mut it, 300.0, 10);
+        hold(&mut it, 900.0, 8);
+        hold(&mut it, 300.0, 34);
         assert_eq!(it.before(0), Some(Before { highest: 300.0, fall: 0.0 }));
         hold(&mut it, 500.0, 10);
         hold(&mut it, 200.0, 10);
