@@ -135,11 +135,16 @@ pub(super) fn is_alive(pid: u32) -> bool {
     sys::proc_fs::stat(pid).is_ok_and(|stat| stat.is_alive())
 }
 
-/// SIGKILL, by a descriptor, so that no other process with a recycled pid is hit.
+/// SIGKILL.
 pub(super) fn kill(pid: u32) {
+    signal(pid, KILL);
+}
+
+/// A signal, by a descriptor, so that no other process with a recycled pid is hit.
+pub(super) fn signal(pid: u32, number: i32) {
     use std::os::fd::AsFd;
     if let Ok(process) = sys::pidfd::open(pid) {
-        // A process that is gone already is what was wanted.
-        let _ = sys::pidfd::send_signal(process.as_fd(), KILL);
+        // A process that is gone already needs none.
+        let _ = sys::pidfd::send_signal(process.as_fd(), number);
     }
 }

@@ -8,7 +8,7 @@ use super::narrator::Narrator;
 use super::settings::{BUDGET, SERVICES};
 use super::visitor::{self, Totals};
 use super::world::{World, find};
-use super::{Stop, flood};
+use super::{Stop, flood, sick};
 use crate::cli::text;
 use control::{InstanceView, ServiceAction};
 use std::collections::BTreeMap;
@@ -24,6 +24,12 @@ pub(crate) enum Fault {
     Crash,
     /// `kill -9` of the web server.
     KillWeb,
+    /// A call that never returns blocks the only thread of the web server.
+    Hang,
+    /// SIGSTOP of the web server: not even SIGTERM helps.
+    Freeze,
+    /// The web server takes more and more memory.
+    Leak,
     /// `kill -9` of the daemon that forked twice.
     KillForker,
     /// `kill -9` of what another service requires.
@@ -40,9 +46,12 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// All, in the order of the tour.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Crash,
         Self::KillWeb,
+        Self::Hang,
+        Self::Freeze,
+        Self::Leak,
         Self::KillForker,
         Self::KillStore,
         Self::Stubborn,
@@ -56,6 +65,9 @@ impl Fault {
         match self {
             Self::Crash => "web crashes by a request",
             Self::KillWeb => "kill -9 of web",
+            Self::Hang => "a blocking call hangs web",
+            Self::Freeze => "SIGSTOP of web",
+            Self::Leak => "web leaks memory",
             Self::KillForker => "kill -9 of the double-forked daemon",
             Self::KillStore => "kill -9 of store, which worker requires",
             Self::Stubborn => "restart of a service that ignores SIGTERM",
@@ -94,6 +106,9 @@ pub(crate) fn carry_out(
     let outcome = match fault {
         Fault::Crash => crash(world),
         Fault::KillWeb => kill_web(world),
+        Fault::Hang => sick::hang(world, narrator),
+        Fault::Freeze => sick::freeze(world, narrator),
+        Fault::Leak => sick::leak(world, narrator),
         Fault::KillForker => kill_forker(world),
         Fault::KillStore => kill_store(world),
         Fault::Stubborn => stubborn(world),
@@ -105,7 +120,7 @@ pub(crate) fn carry_out(
 }
 
 fn crash(world: &mut World) -> Result<Outcome, Stop> {
-    let watch = world.watch("web")?;
+    let mut watch = world.watch("web")?;
     let clients = world.visitor_begin();
     let since = sys::clock::now();
     // It dies before it answers: that is the point.
@@ -122,7 +137,7 @@ fn kill_web(world: &mut World) -> Result<Outcome, Stop> {
 }
 
 /// What the clients saw of it.
-fn nobody_refused(
+pub(super) fn nobody_refused(
     world: &World,
     begin: Totals,
     took: Duration,
@@ -148,7 +163,7 @@ fn kill_and_wait(
     world: &mut World,
     name: &str,
 ) -> Result<Result<(Duration, InstanceView, InstanceView), String>, Stop> {
-    let watch = world.watch(name)?;
+    let mut watch = world.watch(name)?;
     let before = watch.before.clone();
     let Some(pid) = before.pid else { return Ok(Err(format!("{name} has no process"))) };
     let since = sys::clock::now();
@@ -178,7 +193,7 @@ fn kill_store(world: &mut World) -> Result<Outcome, Stop> {
 }
 
 fn stubborn(world: &mut World) -> Result<Outcome, Stop> {
-    let watch = world.watch("stubborn")?;
+    let mut watch = world.watch("stubborn")?;
     let before = watch.before.clone();
     let since = sys::clock::now();
     world.command(ServiceAction::Restart, "stubborn")?;
@@ -210,7 +225,7 @@ fn budget(world: &mut World, narrator: &Narrator<'_>) -> Result<Outcome, Stop> {
         narrator.step(&link.message);
     }
     narrator.step("an operator repairs it, and starts it again");
-    let watch = world.watch("fragile")?;
+    let mut watch = world.watch("fragile")?;
     let since = sys::clock::now();
     world.command(ServiceAction::Start, "fragile")?;
     let ready = watch.until_ready(world, since, RECOVERY_MAX)?;

@@ -11,6 +11,7 @@ mod flood;
 mod interrupt;
 mod narrator;
 mod settings;
+mod sick;
 mod visitor;
 mod world;
 

@@ -28,6 +28,9 @@ pub(crate) const MARK: &str = "HOLDFAST_DEMO";
 /// How many bytes the flood writes.
 pub(crate) const FLOOD_BYTES: u64 = 64 * 1024 * 1024;
 
+/// MiB of memory at which `web` is replaced: several times what it needs.
+pub(crate) const LEAK_LIMIT: u32 = 96;
+
 /// How often `fragile` may be restarted before Holdfast gives up.
 pub(crate) const BUDGET: u32 = 3;
 
@@ -62,7 +65,7 @@ command = [{app}, "demo-app", "web"]
 sockets = [{{ name = "http", tcp = "{web}" }}]
 ready = {{ http = "http://{web}/health", interval = "20ms" }}
 
-[service.store]
+{tolerance}[service.store]
 description = "TCP server that the worker needs"
 command = [{app}, "demo-app", "store", "--listen", "{store}"]
 ready = {{ tcp = "{store}", interval = "20ms" }}
@@ -100,6 +103,32 @@ log = {{ size = "256MiB", keep = 1, compress = false }}
         mark = text(dir),
         pid_file = file("forker.pid"),
         broken = file(BROKEN),
+        tolerance = tolerance(*web),
+    )
+}
+
+/// What hangs or leaks is replaced by a successor on the same socket.
+fn tolerance(web: SocketAddr) -> String {
+    format!(
+        r#"# What hangs or leaks is replaced by a successor on the same socket.
+[service.web.tolerance]
+mode = "enforce"
+interval = "1s"
+successor = "beside"
+settle = "0s"
+drain = "1s"
+evidence = {{ budget = "1s" }}
+
+[service.web.detect.http]
+url = "http://{web}/health"
+interval = "250ms"
+timeout = "250ms"
+failures = 3
+
+[service.web.detect.memory]
+limit = "{LEAK_LIMIT}MiB"
+
+"#
     )
 }
 

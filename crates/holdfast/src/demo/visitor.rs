@@ -113,12 +113,18 @@ fn ask(address: SocketAddr) -> std::io::Result<()> {
     if is_good { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
 }
 
-/// One request on a connection of its own.
-pub(crate) fn get(address: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
+/// A request on a connection of its own; the answer is not read.
+pub(crate) fn ask_only(address: SocketAddr, path: &str) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_MAX)?;
     stream.set_read_timeout(Some(ANSWER_MAX))?;
     stream.set_write_timeout(Some(ANSWER_MAX))?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
+    Ok(stream)
+}
+
+/// One request on a connection of its own.
+pub(crate) fn get(address: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
+    let stream = ask_only(address, path)?;
     let mut answer = Vec::new();
     // The demo's own server never says more than a line.
     stream.take(4096).read_to_end(&mut answer)?;

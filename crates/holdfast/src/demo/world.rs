@@ -11,7 +11,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output::Tone;
 use base::Now;
-use control::{InstanceView, Request, ServiceAction, Snapshot};
+use control::{EventRecord, InstanceView, Request, ServiceAction, Snapshot};
 use std::fs::{DirBuilder, File};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
@@ -241,7 +241,7 @@ impl World {
     pub(crate) fn watch(&mut self, name: &str) -> Result<Watch, Stop> {
         let mut listener = Client::connect(&self.socket())?;
         listener.ask(Request::Subscribe)?;
-        Ok(Watch { listener, before: self.instance(name)? })
+        Ok(Watch { listener, before: self.instance(name)?, heard: Vec::new() })
     }
 
     /// What the visitor has counted.
@@ -261,13 +261,15 @@ pub(crate) struct Watch {
     listener: Client,
     /// As it was before.
     pub(crate) before: InstanceView,
+    /// What was said of it since, up to the last look.
+    pub(crate) heard: Vec<EventRecord>,
 }
 
 impl Watch {
     /// Waits for another run that is ready: the time since `since`, and how it is now. The inner
     /// failure says why there is none within `most`.
     pub(crate) fn until_ready(
-        mut self,
+        &mut self,
         world: &mut World,
         since: Now,
         most: Duration,
@@ -282,6 +284,7 @@ impl Watch {
                     if event.kind == "service.ready" && since < at {
                         ready_at = Some(at);
                     }
+                    self.heard.push(event);
                     continue;
                 }
                 Some(_) => continue,

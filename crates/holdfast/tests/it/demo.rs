@@ -39,7 +39,7 @@ fn every_fault_of_the_demo_is_recovered_and_nothing_is_left_behind() {
     let output = demo(temporary.path()).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(told.contains("8 of 8 faults recovered"), "{told}");
+    assert!(told.contains("11 of 11 faults recovered"), "{told}");
     assert!(told.contains(" 0 refused"), "{told}");
     assert_nothing_is_left(temporary.path());
 }

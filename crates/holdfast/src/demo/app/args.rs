@@ -15,7 +15,7 @@ pub(crate) struct DemoAppArgs {
 /// What the demo's service does.
 #[derive(Subcommand, Debug)]
 pub(crate) enum DemoAppMode {
-    /// An HTTP server on the socket that it was passed (or on ADDRESS): /, /health, /crash
+    /// An HTTP server on the socket that it was passed (or on ADDRESS): /, /health, /crash, /hang, /leak
     Web {
         /// Where it listens when no socket is passed
         #[arg(long, value_name = "ADDRESS")]

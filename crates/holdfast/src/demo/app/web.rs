@@ -1,4 +1,4 @@
-//! `web`, an HTTP server that can be told to crash.
+//! `web`, an HTTP server that can be told to crash, to hang and to leak.
 //!
 //! Asked to end, it takes no new connection and finishes those it has: each gets one more answer,
 //! which says that the connection ends with it. Whoever shares its listening socket loses no
@@ -37,6 +37,11 @@ const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
 /// What `/crash` exits with ("internal software error", sysexits(3)).
 const CRASHED: i32 = 70;
+
+/// What `/leak` takes, a piece at a time.
+const LEAK_BYTES: usize = 128 * 1024 * 1024;
+const LEAK_PIECE: usize = 1024 * 1024;
+const LEAK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves until SIGTERM.
 pub(super) async fn run(listen: Option<SocketAddr>) -> anyhow::Result<()> {
@@ -98,7 +103,23 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
             say("asked to crash; goodbye");
             std::process::exit(CRASHED);
         }
-        _ => (StatusCode::NOT_FOUND, "there are /, /health and /crash\n".to_owned()),
+        "/hang" => {
+            say("asked to hang: a call that never returns, on the only thread that serves");
+            loop {
+                std::thread::park();
+            }
+        }
+        "/leak" => {
+            say("asked to leak");
+            match std::thread::Builder::new().name("leak".into()).spawn(leak) {
+                Ok(_) => (StatusCode::OK, "leaking\n".to_owned()),
+                Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, format!("no thread: {why}\n")),
+            }
+        }
+        _ => {
+            let text = "there are /, /health, /crash, /hang and /leak\n";
+            (StatusCode::NOT_FOUND, text.to_owned())
+        }
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
@@ -106,4 +127,16 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// Takes memory and never gives it back, while everything is served as always.
+fn leak() {
+    let mut kept = Vec::new();
+    loop {
+        if kept.len() < LEAK_BYTES / LEAK_PIECE {
+            // Written to, or the kernel would not give it.
+            kept.push(vec![0x5a_u8; LEAK_PIECE]);
+        }
+        std::thread::park_timeout(LEAK_PAUSE);
+    }
 }
