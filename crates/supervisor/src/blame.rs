@@ -83,11 +83,15 @@ impl Supervisor {
         let ids = self.ids_of(service);
         let known = ids.iter().filter_map(|id| self.instances.get(id));
         let known: Vec<&Instance> = known.map(|instance| &**instance).collect();
-        let serves = |it: &&&Instance| it.health() == HealthState::Up;
+        // Who is seen to be sick is to blame, whether something is done about that or not.
+        let serves = |it: &&&Instance| it.health() == HealthState::Up && !it.seems_sick();
         if let Some(up) = known.iter().find(serves) {
             return (DependencyState::Up, format!("{} is up", up.id));
         }
-        let state = known.first().map(|it| format!("{} is {}", it.id, it.health().as_str()));
+        let state = known.first().map(|it| match it.health() {
+            HealthState::Up => format!("{} is sick", it.id),
+            other => format!("{} is {}", it.id, other.as_str()),
+        });
         (DependencyState::Down, state.unwrap_or_else(|| format!("there is no {service}")))
     }
 

@@ -12,11 +12,12 @@
 use crate::hindrance::Hindrance;
 use crate::instance::{At, Instance, Role, Stage};
 use crate::machine::Supervisor;
+use crate::observe::Would;
 use crate::replace::{Cause, Replacement};
 use crate::watch::{DependencyState, Verdict, VerdictState};
 use crate::{DependencyTarget, EventKind, HealthState, Mode, Output, Severity, Value, Wish};
 use base::{InstanceId, Now, RunId, format_duration};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The name under which a watchdog that was not fed counts as a detector.
 pub(crate) const WATCHDOG: &str = "watchdog";
@@ -37,16 +38,16 @@ pub(crate) struct Care {
     pub(crate) asked: Option<String>,
     pub(crate) replacement: Option<Replacement>,
     pub(crate) suppressed: Option<Hindrance>,
-    /// Detectors of which it was said that they would have replaced it.
-    pub(crate) would: BTreeSet<String>,
+    /// Of detectors that are only observed and say that it is sick: what would be done.
+    pub(crate) would: BTreeMap<String, Would>,
     /// Replacing did not help: nothing is done any more until somebody asks.
     pub(crate) given_up: Option<String>,
     /// A replacement failed: the next one not before then.
     pub(crate) not_before: Option<Now>,
     /// Of the run that ended last.
     pub(crate) last_evidence: Option<String>,
-    /// As those that depend on it were told.
-    pub(crate) health: Option<HealthState>,
+    /// As those that depend on it were told: its health, and whether it is sick in any mode.
+    pub(crate) told: Option<(HealthState, bool)>,
 }
 
 impl Care {
@@ -64,12 +65,16 @@ impl Care {
 
     /// When something is to be done although nothing happens.
     pub(crate) fn due(&self) -> Option<Now> {
+        let would = self.would.values().filter_map(|would| match would {
+            Would::Waits(until) => Some(*until),
+            Would::Due | Would::Held | Would::Said => None,
+        });
         let step = self.replacement.as_ref().and_then(|replacement| replacement.step.due());
         let later = match self.suppressed {
             Some(Hindrance::Later(at) | Hindrance::Settling(_, at)) => Some(at),
             _ => None,
         };
-        step.into_iter().chain(later).min()
+        step.into_iter().chain(later).chain(would).min()
     }
 }
 
@@ -97,6 +102,12 @@ impl Instance {
     /// A detector that may act says that the present run is sick.
     pub(crate) fn is_sick(&self) -> bool {
         self.worst().is_some_and(|(verdict, _)| !verdict.planned)
+    }
+
+    /// A detector says so, whether it may act or not.
+    pub(crate) fn seems_sick(&self) -> bool {
+        let sick = |it: &Verdict| it.state == VerdictState::Sick && !it.planned;
+        self.care.verdicts.values().any(sick)
     }
 
     /// How one run stands towards balancers.
@@ -263,7 +274,7 @@ impl Supervisor {
     pub(crate) fn consider_health(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
         self.health_changed(id, out);
         self.sync_watch(id, out);
-        self.say_would(id, out);
+        self.say_would(now, id, out);
         self.decide_replacement(now, id, out);
         self.health_changed(id, out);
         self.sync_watch(id, out);
@@ -329,30 +340,6 @@ impl Supervisor {
         false
     }
 
-    /// In observe mode: what would have been done, once for each sickness (H12).
-    fn say_would(&mut self, id: &InstanceId, out: &mut Vec<Output>) {
-        let Some(instance) = self.instances.get_mut(id) else { return };
-        if instance.care.verdicts.is_empty() {
-            return;
-        }
-        let sick = instance.care.verdicts.values().filter(|it| it.state == VerdictState::Sick);
-        let observed = sick.filter(|it| instance.mode_of(&it.detector) == Mode::Observe);
-        let news: Vec<Verdict> =
-            observed.filter(|it| !instance.care.would.contains(&it.detector)).cloned().collect();
-        for verdict in news {
-            let message = format!("{id} would have been replaced: {}", verdict.message);
-            let data = vec![
-                ("detector", Value::Text(verdict.detector.clone())),
-                ("cause", Value::Text(verdict.message.clone())),
-                ("planned", Value::Flag(verdict.planned)),
-            ];
-            if let Some(instance) = self.instances.get_mut(id) {
-                instance.care.would.insert(verdict.detector);
-            }
-            self.event(id, EventKind::WouldReplace, Severity::Warning, message, data, out);
-        }
-    }
-
     /// Has the present run watched as far as its mode asks for.
     fn sync_watch(&mut self, id: &InstanceId, out: &mut Vec<Output>) {
         let ending = self.shutdown.is_some() || !self.begun;
@@ -388,8 +375,8 @@ impl Supervisor {
     /// Tells those that depend on a service when its health has changed.
     fn health_changed(&mut self, id: &InstanceId, out: &mut Vec<Output>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
-        let now = instance.health();
-        if instance.care.health.replace(now) != Some(now) && self.depended.contains(&id.service) {
+        let now = (instance.health(), instance.seems_sick());
+        if instance.care.told.replace(now) != Some(now) && self.depended.contains(&id.service) {
             self.tell_dependants(&id.service, out);
         }
     }

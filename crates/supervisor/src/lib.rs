@@ -27,6 +27,7 @@ mod blame;
 mod care;
 mod ending;
 mod hindrance;
+mod observe;
 mod order;
 mod reload;
 mod replace;

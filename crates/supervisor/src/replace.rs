@@ -196,6 +196,7 @@ impl Supervisor {
     /// Time has passed for a replacement.
     pub(crate) fn care_due(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
+        instance.care.would.values_mut().for_each(|would| would.tick(now));
         let over = matches!(
             instance.care.suppressed,
             Some(Hindrance::Later(at) | Hindrance::Settling(_, at)) if at <= now

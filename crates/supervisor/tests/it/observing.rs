@@ -163,6 +163,44 @@ fn h16_the_dependencies_have_time_to_be_found_down_before_it_is_blamed() {
 }
 
 #[test]
+fn h12_h16_observed_it_would_not_be_replaced_either_while_another_one_is_to_blame() {
+    let mut it = Bench::running(web(Mode::Observe).depends_on("db", database()));
+    let said = ["service.sick: web is sick: its hang says so"];
+    assert_eq!(it.sick("web", "hang"), said, "the database has time to be found down");
+    it.after(2 * SECOND);
+    it.depends("web", "db", DependencyState::Down);
+    assert_eq!(it.after(60 * SECOND), [""; 0]);
+    // The database is back, and it is sick still: now it has its own time.
+    let lines = it.depends("web", "db", DependencyState::Up);
+    assert_eq!(lines, ["service.dependency_up: db, on which web depends, is up"]);
+    let would = ["service.would_replace: web would have been replaced: its hang says so"];
+    assert_eq!(it.after(5 * SECOND), would);
+    assert_eq!(it.after(3_600 * SECOND), [""; 0], "once");
+    // A leak is its own fault, and a starving host excuses what it eats, too.
+    it.depends("web", "db", DependencyState::Down);
+    assert!(it.sick("web", "leak").last().unwrap().contains("would have been replaced"));
+    it.well("web", "hang");
+    it.depends("web", "db", DependencyState::Up);
+    it.pressure(Some("memory is short"));
+    assert_eq!(it.sick("web", "hang"), said);
+    assert_eq!(it.after(3_600 * SECOND), [""; 0]);
+}
+
+#[test]
+fn h16_who_is_only_observed_is_to_blame_for_what_depends_on_it() {
+    let behind = DependencyTarget::Service("db".parse().unwrap());
+    let db = service("db").tolerates(Mode::Observe);
+    let mut it = Bench::all_running([db, web(Mode::Enforce).depends_on("db", behind)]);
+    let lines = it.sick("db", "hang");
+    let told = "service.dependency_down: web depends on db, which is down: db is sick";
+    assert!(lines.contains(&told.to_owned()), "{lines:#?}");
+    assert_eq!((it.health("db"), it.health("web")), ("up", "dependency_down"));
+    assert_eq!(deeds(&it.sick("web", "hang")), [""; 0]);
+    let lines = it.well("db", "hang");
+    assert!(lines.iter().any(|line| line.starts_with("service.dependency_up")), "{lines:#?}");
+}
+
+#[test]
 fn h16_of_two_services_that_are_sick_the_one_behind_is_replaced() {
     let behind = DependencyTarget::Service("db".parse().unwrap());
     let db = service("db").tolerates(Mode::Enforce);
