@@ -11,6 +11,12 @@ use std::path::{Path, PathBuf};
 /// allows processes only in the leaves.
 const OWN_LEAF: &str = "holdfast.self";
 
+/// Tries to move all of ours out of a cgroup; each may miss those that were started meanwhile.
+const MOVES_MAX: usize = 3;
+
+/// Steps from a process up to us.
+const ANCESTORS_MAX: usize = 32;
+
 /// One hierarchy, with our directory in it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Hierarchy {
@@ -54,6 +60,7 @@ pub(super) fn detect(base_name: &str) -> Cgroups {
         notices: Vec::new(),
         base_name: base_name.to_owned(),
         mounted: Vec::new(),
+        turning_on: std::sync::Mutex::new(()),
     };
     if let Some(v2) = mounted.iter().find(|mounted| mounted.is_v2) {
         use_v2(v2, base_name, &mut found);
@@ -116,18 +123,22 @@ fn use_v2(v2: &Mounted, base_name: &str, found: &mut Cgroups) {
     found.tracking = Some(hierarchy.clone());
     let offered = fs::read_to_string(v2.own.join("cgroup.controllers")).unwrap_or_default();
     for controller in Controller::ALL {
-        let name = controller.name();
-        if !offered.split_ascii_whitespace().any(|offer| offer == name) {
-            continue;
-        }
-        if enable(&v2.own, &v2.mount, name) && enable(&base, &v2.mount, name) {
+        if offered.split_ascii_whitespace().any(|offer| offer == controller.name()) {
             found.controllers.push((controller, hierarchy.clone()));
         }
     }
 }
 
-/// Gives a controller to the children of a cgroup. If our own process stands in the way, and nobody
-/// else's, it moves to a leaf.
+/// Gives a controller to the groups in `base`, which lies in our own cgroup of version 2.
+pub(super) fn turn_on(mounted: &[Mounted], controller: Controller, base: &Path) -> bool {
+    let v2 = mounted.iter().find(|mounted| mounted.is_v2);
+    v2.is_some_and(|v2| {
+        enable(&v2.own, &v2.mount, controller.name()) && enable(base, &v2.mount, controller.name())
+    })
+}
+
+/// Gives a controller to the children of a cgroup. If our own processes stand in the way, and nobody
+/// else's, they move to a leaf.
 fn enable(directory: &Path, mount: &Path, controller: &str) -> bool {
     let file = directory.join("cgroup.subtree_control");
     let is_on = |text: &str| text.split_ascii_whitespace().any(|on| on == controller);
@@ -135,19 +146,40 @@ fn enable(directory: &Path, mount: &Path, controller: &str) -> bool {
         return true;
     }
     let turn_on = || fs::write(&file, format!("+{controller}")).is_ok();
-    if turn_on() {
-        return true;
+    let leaf = directory.join(OWN_LEAF).join("cgroup.procs");
+    for _ in 0..MOVES_MAX {
+        if turn_on() {
+            return true;
+        }
+        let procs = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        let ours =
+            procs.split_ascii_whitespace().map(|pid| pid.parse().ok().filter(|pid| is_ours(*pid)));
+        let Some(ours) = ours.collect::<Option<Vec<u32>>>().filter(|all| !all.is_empty()) else {
+            return false;
+        };
+        if directory == mount || fs::create_dir_all(directory.join(OWN_LEAF)).is_err() {
+            return false;
+        }
+        for pid in ours {
+            // One that has just ended need not move.
+            let _ = fs::write(&leaf, pid.to_string());
+        }
     }
-    let pid = std::process::id().to_string();
-    let procs = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    let ours_alone = !procs.is_empty() && procs.split_ascii_whitespace().all(|other| other == pid);
-    if directory == mount || !ours_alone {
-        return false;
+    turn_on()
+}
+
+/// Us, or somebody that we have started.
+fn is_ours(pid: u32) -> bool {
+    let own = std::process::id();
+    let mut pid = pid;
+    for _ in 0..ANCESTORS_MAX {
+        if pid == own {
+            return true;
+        }
+        let Ok(stat) = crate::proc_fs::stat(pid) else { return false };
+        pid = stat.ppid;
     }
-    let leaf = directory.join(OWN_LEAF);
-    fs::create_dir_all(&leaf).is_ok()
-        && fs::write(leaf.join("cgroup.procs"), "0").is_ok()
-        && turn_on()
+    false
 }
 
 fn use_v1(mounted: &[Mounted], controller: Controller, base_name: &str, found: &mut Cgroups) {
@@ -278,5 +310,51 @@ mod tests {
         let line = format!("32 24 0:28 /docker/abc {mount} rw - cgroup2 cgroup rw");
         let found = find_mounted(&line, "0::/docker/abc/app/holdfast.self");
         assert_eq!(found[0].own, directory.path().join("app"));
+    }
+
+    #[test]
+    fn no_controller_is_turned_on_before_a_limit_asks_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = directory.path().join("x.service");
+        let base = own.join("holdfast-test");
+        fs::create_dir_all(&base).unwrap();
+        fs::write(base.join("cgroup.procs"), "").unwrap();
+        fs::write(own.join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+        let line = format!("32 24 0:28 / {} rw - cgroup2 cgroup rw", directory.path().display());
+        let mounted = find_mounted(&line, "0::/x.service");
+        let mut found = Cgroups {
+            tracking: None,
+            controllers: Vec::new(),
+            notices: Vec::new(),
+            base_name: "holdfast-test".into(),
+            mounted: Vec::new(),
+            turning_on: std::sync::Mutex::new(()),
+        };
+        use_v2(&mounted[0], "holdfast-test", &mut found);
+        found.mounted = mounted;
+        let control = |at: &Path| fs::read_to_string(at.join("cgroup.subtree_control"));
+        let free = super::super::Limits::default();
+        let (group, notices) = found.create("web.1", &free).unwrap();
+        assert_eq!(notices, Vec::<String>::new());
+        assert!(control(&own).is_err() && control(&base).is_err());
+        assert!(!group.path().join("memory.max").exists());
+
+        let (group, notices) =
+            found.create("web.2", &super::super::Limits { memory: Some(1024), ..free }).unwrap();
+        assert_eq!(notices, Vec::<String>::new());
+        assert_eq!(
+            (control(&own).unwrap(), control(&base).unwrap()),
+            ("+memory".into(), "+memory".into())
+        );
+        assert_eq!(fs::read_to_string(group.path().join("memory.max")).unwrap(), "1024");
+    }
+
+    #[test]
+    fn ours_are_we_and_those_that_we_have_started() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        assert!(is_ours(std::process::id()) && is_ours(child.id()));
+        assert!(!is_ours(1) && !is_ours(0));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

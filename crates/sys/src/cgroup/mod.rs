@@ -18,6 +18,7 @@ use detect::{Hierarchy, Mounted};
 use group::Place;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// The length of the window in which CPU time is counted, in microseconds. The kernel's default.
 const CPU_PERIOD_USEC: u64 = 100_000;
@@ -98,10 +99,14 @@ pub struct Cgroups {
     notices: Vec<String>,
     base_name: String,
     mounted: Vec<Mounted>,
+    turning_on: Mutex<()>,
 }
 
 impl Cgroups {
-    /// Finds out what can be written, by making the directory `base_name` where it can.
+    /// Finds out what can be written, by making the directory `base_name` where it can. No controller
+    /// of version 2 is turned on before a limit asks for it: a group whose children have
+    /// controllers may hold no process itself, which is in the way of whoever starts us the next
+    /// time.
     pub fn detect(base_name: &str) -> Self {
         detect::detect(base_name)
     }
@@ -129,25 +134,30 @@ impl Cgroups {
         if let Some(hierarchy) = &self.tracking {
             places.push(make_place(hierarchy, group)?);
         }
-        for controller in Controller::ALL {
-            let wanted = limits.of(controller);
+        // Without a limit no controller is turned on, and nobody enters a group of version 1.
+        let asked = |controller| Some((controller, limits.of(controller)?));
+        for (controller, limit) in Controller::ALL.into_iter().filter_map(asked) {
             let here = self.controllers.iter().find(|(have, _)| *have == controller);
-            match (here, wanted) {
-                (Some((_, hierarchy)), _) if hierarchy.is_v2 || wanted.is_some() => {
-                    let place = make_place(hierarchy, group)?;
-                    // Undoes the limit of an earlier run where none is wanted any more.
-                    set_limit(&place, controller, wanted)?;
-                    places.push(place);
-                }
-                (None, Some(_)) => notices.push(no_controller(controller, group)),
-                // Without a limit nobody enters the group of version 1.
-                (Some(_) | None, _) => {}
-            }
+            let here = here.filter(|(_, place)| !place.is_v2 || self.turn_on(controller, place));
+            let Some((_, hierarchy)) = here else {
+                notices.push(no_controller(controller, group));
+                continue;
+            };
+            let place = make_place(hierarchy, group)?;
+            set_limit(&place, controller, limit)?;
+            places.push(place);
         }
         if places.is_empty() {
             return Err(CgroupError::Unavailable(group.to_owned()));
         }
         Ok((Group::new(places), notices))
+    }
+
+    /// Gives a controller of version 2 to the groups below our own, if they don't have it yet.
+    fn turn_on(&self, controller: Controller, hierarchy: &Hierarchy) -> bool {
+        // Two hands must not both move our processes.
+        let _turning = self.turning_on.lock().unwrap_or_else(PoisonError::into_inner);
+        detect::turn_on(&self.mounted, controller, &hierarchy.base)
     }
 
     /// A group that an earlier daemon made, if it is still there.
@@ -222,31 +232,23 @@ fn no_controller(controller: Controller, group: &str) -> String {
     )
 }
 
-fn set_limit(place: &Place, controller: Controller, limit: Option<u64>) -> Result<(), CgroupError> {
-    let max =
-        |limit: Option<u64>| limit.map_or_else(|| "max".to_owned(), |limit| limit.to_string());
-    let v1_max = |limit: Option<u64>| limit.map_or_else(|| "-1".to_owned(), |l| l.to_string());
-    let quota = |percent: u64| percent.saturating_mul(CPU_PERIOD_USEC) / 100;
+fn set_limit(place: &Place, controller: Controller, limit: u64) -> Result<(), CgroupError> {
+    let number = limit.to_string();
+    let quota = limit.saturating_mul(CPU_PERIOD_USEC) / 100;
     let period = CPU_PERIOD_USEC.to_string();
     match (controller, place.is_v2) {
         (Controller::Memory, true) => {
-            write(&place.path, "memory.max", &max(limit))?;
+            write(&place.path, "memory.max", &number)?;
             // Swap would let a leak grow on at the whole machine's cost.
-            let swap = if limit.is_some() { "0" } else { "max" };
-            write_if_there(&place.path, "memory.swap.max", swap)
+            write_if_there(&place.path, "memory.swap.max", "0")
         }
-        (Controller::Memory, false) => set_memory_v1(&place.path, &v1_max(limit)),
-        (Controller::Cpu, true) => {
-            let quota =
-                limit.map_or_else(|| "max".to_owned(), |percent| quota(percent).to_string());
-            write(&place.path, "cpu.max", &format!("{quota} {period}"))
-        }
+        (Controller::Memory, false) => set_memory_v1(&place.path, &number),
+        (Controller::Cpu, true) => write(&place.path, "cpu.max", &format!("{quota} {period}")),
         (Controller::Cpu, false) => {
             write(&place.path, "cpu.cfs_period_us", &period)?;
-            let quota = limit.map_or_else(|| "-1".to_owned(), |percent| quota(percent).to_string());
-            write(&place.path, "cpu.cfs_quota_us", &quota)
+            write(&place.path, "cpu.cfs_quota_us", &quota.to_string())
         }
-        (Controller::Pids, _) => write(&place.path, "pids.max", &max(limit)),
+        (Controller::Pids, _) => write(&place.path, "pids.max", &number),
     }
 }
 

@@ -144,7 +144,8 @@ fn the_pids_limit_stops_forks_and_can_be_lifted() {
     assert!(text.contains("Cannot fork") && !text.contains("all"), "{text}");
     end(&group);
 
-    // The next run of the same instance has no limit any more.
+    // The next run has a group of its own, and no limit any more.
+    wait_for("the removal", || group.remove().ok());
     let (group, _) = cgroups.create("web:1", &Limits::default()).unwrap();
     let output = Output::new();
     let spawned = start(script, &group, &output);
