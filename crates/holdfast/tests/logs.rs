@@ -377,3 +377,65 @@ fn an_unwritable_place_is_named_and_blocks_nobody() {
     (0..50_000).for_each(|n| writer.line(n));
     duty.drain("web", 1);
 }
+
+#[test]
+fn a_stream_holds_two_descriptors() {
+    let bench = Bench::new();
+    let mut duty = DutyProcess::start(&bench);
+    let open =
+        |duty: &DutyProcess| std::fs::read_dir(format!("/proc/{}/fd", duty.pid())).unwrap().count();
+    let before = open(&duty);
+    for number in 0..20 {
+        let instance = format!("web:{number}");
+        duty.send(&ToLogs::Watch { instance, policy: policy(1 << 20) });
+    }
+    duty.drain("web:19", 1);
+    assert_eq!(open(&duty), before + 2 * 20);
+}
+
+#[test]
+fn a_stream_that_could_not_be_opened_is_opened_as_soon_as_it_can_be() {
+    let bench = Bench::new();
+    let mut duty = DutyProcess::start(&bench);
+    let pipe = bench.path("fifo/web.out");
+    std::fs::write(&pipe, "in the way").unwrap();
+    duty.send(&ToLogs::Watch { instance: "web".into(), policy: policy(1 << 20) });
+    duty.expect("it is told once", |message| {
+        matches!(message, FromLogs::Failed { instance, message }
+            if instance == "web" && message.contains("waits until that works"))
+    });
+    std::fs::remove_file(&pipe).unwrap();
+    wait_until("the pipe is made", || pipe.exists());
+    Writer::open(&bench, "web.out").line(0);
+    wait_until("its output is kept", || kept_lines(&bench.log("web.log")).len() == 1);
+    assert_eq!(duty.failures(), Vec::<String>::new());
+    // Nobody waits for it any more: nothing is left to be tried.
+    duty.send(&ToLogs::Unwatch { instance: "web".into() });
+    duty.expect("it is forgotten", |message| matches!(message, FromLogs::Unwatched { .. }));
+}
+
+#[test]
+fn d5_what_costs_processor_time_has_a_thread_beside_the_loop() {
+    let bench = Bench::new();
+    let mut duty = DutyProcess::start(&bench);
+    let mut wanted = policy(1024 * 1024);
+    (wanted.keep, wanted.compress) = (1_000, true);
+    duty.send(&ToLogs::Watch { instance: "bulk".into(), policy: wanted });
+    // A fixed amount: how much one half has to do must not depend on how fast the other one is.
+    let mut writer = Writer::open(&bench, "bulk.out");
+    let lines = 8 * 1024 * 1024 / support::line_of(0).len() as u64;
+    (0..lines).for_each(|n| writer.line(n));
+    duty.drain("bulk", 1);
+    // The newest rotated file stays as it is, so that whoever follows it can read on.
+    let plain = |number| journal::logfile::rotated_path(&bench.log("bulk.log"), number).exists();
+    wait_until("what was rotated is compressed", || {
+        bench.log("bulk.log.2.gz").exists() && (2..10).all(|number| !plain(number))
+    });
+    assert_lines(&bench.log("bulk.log"), lines);
+    let busy = support::busy(duty.pid());
+    let of = |name: &str| busy.iter().filter(|(own, _)| own == name).map(|(_, time)| time).sum();
+    let compressing: u64 = of("compress");
+    let rest = busy.iter().map(|(_, time)| time).sum::<u64>() - compressing;
+    println!("compressing {compressing} ns, the rest {rest} ns");
+    assert!(rest < compressing, "{busy:?}");
+}

@@ -26,7 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const LAST_DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// A stream that could not be opened is tried again after this long.
-const OPEN_AGAIN: Duration = Duration::from_secs(5);
+const OPEN_AGAIN: Duration = Duration::from_secs(2);
 
 /// Streams that are asked in one turn of the loop whether they have a file to be compressed.
 const COMPRESSION_LOOKS: usize = 16;

@@ -196,3 +196,28 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_unfinished_compressions_of_the_log_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["web.log.gz-7.tmp", "db.log.gz-8.tmp", "web.log", "web.log.2.gz", "web.tmp"];
+        for name in names {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+        }
+        let left = || {
+            let there = names.into_iter().filter(|name| dir.path().join(name).exists());
+            there.collect::<Vec<_>>()
+        };
+        let mut unfinished = Unfinished::default();
+        unfinished.remove(&dir.path().join("web.log"));
+        assert_eq!(left(), ["db.log.gz-8.tmp", "web.log", "web.log.2.gz", "web.tmp"]);
+        unfinished.remove(&dir.path().join("db.log"));
+        assert_eq!(left(), ["web.log", "web.log.2.gz", "web.tmp"]);
+        // Where there is no directory, there is nothing to do.
+        unfinished.remove(Path::new("/no/such/directory/web.log"));
+    }
+}

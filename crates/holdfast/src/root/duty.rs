@@ -28,8 +28,8 @@ pub(crate) fn duty(name: &str) -> anyhow::Result<()> {
     let level = std::env::var("HOLDFAST_LOG").unwrap_or_else(|_| "info".to_owned());
     own_log::start(&level, own_log::Colour::Never);
     sys::process::ignore_sigpipe();
-    // The logs duty alone holds three descriptors of each stream. The usual soft limit of 1024
-    // would end with the output of some 300 services, and block all others.
+    // The logs duty alone holds two descriptors of each stream. The usual soft limit of 1024 would
+    // end with the output of some 500 services, and block all others.
     sys::process::raise_nofile_limit();
     let state = directory("HOLDFAST_STATE_DIR")?;
     let run = directory("HOLDFAST_RUN_DIR")?;

@@ -285,6 +285,18 @@ pub(crate) fn total_switches(pid: u32) -> u64 {
     total
 }
 
+/// Nanoseconds that each thread of a process has had a processor, by its name.
+pub(crate) fn busy(pid: u32) -> Vec<(String, u64)> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let one = |task: std::fs::DirEntry| {
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let times = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        let busy = times.split_whitespace().next().and_then(|word| word.parse().ok());
+        (name.trim().to_owned(), busy.unwrap_or(0))
+    };
+    tasks.map(one).collect()
+}
+
 /// True in a mount namespace of the test's own; elsewhere runs the test there and returns false.
 /// Without the right to make one the test can't be done, and says so.
 pub(crate) fn in_mount_namespace(test: &str) -> bool {
