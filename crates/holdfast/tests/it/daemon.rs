@@ -112,3 +112,58 @@ fn systemd_is_told_that_we_are_ready() {
     }
     assert!(heard.starts_with("READY=1"), "{heard}");
 }
+
+/// How often the threads of a process have been given a processor, voluntarily left or not.
+fn switches(pid: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let count = |task: fs::DirEntry| -> u64 {
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let counts = status.lines().filter(|line| line.contains("ctxt_switches"));
+        counts.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
+    };
+    tasks.map(count).sum()
+}
+
+/// All threads of the root (its loop, its recorder, its hands, the watch over its loop) and of the
+/// keeper of the output. The console samples memory and CPU every ten seconds, and is left out.
+#[test]
+fn h24_c6_an_idle_daemon_wakes_up_for_nothing() {
+    let daemon = Daemon::start(WEB);
+    daemon.wait_state("web", "running");
+    let logs = wait_for("the keeper of the output runs", || {
+        let duties = daemon.snapshot().duties;
+        let found = duties.iter().find(|duty| duty.name == "logs").and_then(|duty| duty.pid);
+        found.ok_or_else(|| format!("{duties:?}"))
+    });
+    let (mut last, mut same) = ((0, 0), 0);
+    wait_for("nothing of it has run between two hundred looks", || {
+        let now = (switches(daemon.pid()), switches(logs));
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        if 200 <= same { Ok(()) } else { Err(format!("{same} looks, {now:?} switches")) }
+    });
+}
+
+/// Most threads of the root: its loop, the watch over it, the recorder, four hands, and what the
+/// runtime keeps for files and names.
+const THREADS_MAX: usize = 11;
+
+#[test]
+fn d4_spawning_waits_for_no_child_and_takes_no_thread_for_each() {
+    const SERVICES: usize = 40;
+    let service = |n| {
+        format!(
+            "[service.s{n}]\ncommand = [\"sleep\", \"1000\"]\nready = {{ file = \"/no/such/file\" }}\n"
+        )
+    };
+    let daemon = Daemon::start(&(0..SERVICES).map(service).collect::<Vec<_>>().concat());
+    // None is ever ready, and each runs.
+    wait_for("all of them run", || {
+        let services = daemon.snapshot().services;
+        let mut instances = services.iter().flat_map(|service| &service.instances);
+        let all = instances.all(|one| one.state == "starting" && one.pid.is_some());
+        if all && services.len() == SERVICES { Ok(()) } else { Err(daemon.log()) }
+    });
+    let threads = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count();
+    assert!(threads <= THREADS_MAX, "{threads} threads");
+}

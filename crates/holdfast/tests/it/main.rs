@@ -17,6 +17,7 @@ mod console_page;
 mod daemon;
 mod demo;
 mod faults;
+mod frozen;
 mod full_disk;
 mod hooks;
 mod hostile;
