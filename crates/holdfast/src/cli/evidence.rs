@@ -6,7 +6,7 @@
 use super::args::{EvidenceCommand, Global};
 use super::failure::{Code, Failure};
 use super::http::{Api, encode};
-use super::output::Output;
+use super::output::{Closed, Output};
 use super::{locate, text};
 use base::ByteSize;
 use control::{EvidenceEntry, EvidenceIndex};
@@ -18,8 +18,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Most that is read of one file into memory: a core file is exported by the state directory.
-const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Read of a file at a time.
+const BLOCK_BYTES: usize = 256 * 1024;
+
+/// What is read of a file, and its size.
+type Content = (Box<dyn Read>, u64);
 
 #[derive(Deserialize)]
 struct List {
@@ -67,13 +70,14 @@ impl Source {
         self.ask(&path_of(bundle, None), |body| json(&body), |files| files.index(bundle))
     }
 
-    fn file(&self, bundle: &BundleId, name: &str) -> Result<Vec<u8>, Failure> {
-        self.ask(&path_of(bundle, Some(name)), Ok, |files| {
-            let (file, _) = files.open(bundle, name)?;
-            let mut bytes = Vec::new();
-            file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-            Ok(bytes)
-        })
+    /// A file of a bundle, and its size: from the disk where we may read it, as it may be large.
+    fn file(&self, bundle: &BundleId, name: &str) -> Result<Content, Failure> {
+        if let Ok((file, bytes)) = Evidence::of_state(&self.state).open(bundle, name) {
+            return Ok((Box::new(file.take(bytes)), bytes));
+        }
+        let body = self.api.get(&path_of(bundle, Some(name)))?;
+        let bytes = body.len() as u64;
+        Ok((Box::new(io::Cursor::new(body)), bytes))
     }
 }
 
@@ -147,8 +151,15 @@ fn show(
     file: Option<&str>,
 ) -> Result<Code, Failure> {
     if let Some(name) = file {
-        output.raw(&source.file(bundle, name)?)?;
-        return Ok(Code::Done);
+        let (mut file, _) = source.file(bundle, name)?;
+        let mut block = vec![0; BLOCK_BYTES];
+        loop {
+            let read = file.read(&mut block).map_err(Failure::cannot_tell)?;
+            if read == 0 {
+                return Ok(Code::Done);
+            }
+            output.raw(block.get(..read).unwrap_or(&[]))?;
+        }
     }
     let index = source.index(bundle)?;
     if output.json {
@@ -194,45 +205,57 @@ fn export(
 ) -> Result<Code, Failure> {
     let index = source.index(bundle)?;
     let name = format!("{}-{}", bundle.instance().replace(':', "-"), bundle.id());
-    let mut files = vec![("index.json".to_owned(), source.file(bundle, "index.json")?)];
-    for file in index.files {
-        let bytes = source.file(bundle, &file.name)?;
-        files.push((file.name, bytes));
+    let names = index.files.iter().map(|file| file.name.as_str());
+    let mut files = Vec::new();
+    for name in std::iter::once("index.json").chain(names) {
+        files.push((name.to_owned(), source.file(bundle, name)?));
     }
     let cannot = |error: io::Error| Failure::no(format!("cannot pack {bundle}: {error}"));
     let seconds = u64::try_from(index.begun_us / 1_000_000).unwrap_or_default();
-    let packed = pack(&name, seconds, &files).map_err(cannot)?;
     if to.as_deref() == Some(Path::new("-")) {
-        output.raw(&packed)?;
-        return Ok(Code::Done);
+        let packed = pack(io::stdout().lock(), &name, seconds, files);
+        return match packed.map(drop) {
+            Ok(()) => Ok(Code::Done),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),
+            Err(error) => Err(cannot(error)),
+        };
     }
     let path = to.unwrap_or_else(|| PathBuf::from(format!("{name}.tar.gz")));
     // What a program had in its hands is nobody else's business.
     let mut options = std::fs::File::options();
-    let written = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .and_then(|mut file| file.write_all(&packed).and_then(|()| file.sync_all()));
-    written.map_err(|error| Failure::no(format!("cannot write {}: {error}", path.display())))?;
+    let created = options.write(true).create_new(true).mode(0o600).open(&path);
+    let cannot_write = |error| Failure::no(format!("cannot write {}: {error}", path.display()));
+    let file = created.map_err(cannot_write)?;
+    let bytes = pack(file, &name, seconds, files)
+        .and_then(|file| file.sync_all().and_then(|()| file.metadata()))
+        .map_err(|error| {
+            // Half an archive is none.
+            let _ = std::fs::remove_file(&path);
+            cannot(error)
+        })?
+        .len();
     if output.json {
-        output.json(&serde_json::json!({ "path": path, "bytes": packed.len() }))?;
+        output.json(&serde_json::json!({ "path": path, "bytes": bytes }))?;
     } else {
-        output.line(&format!("{} ({})", path.display(), ByteSize(packed.len() as u64)))?;
+        output.line(&format!("{} ({})", path.display(), ByteSize(bytes)))?;
     }
     Ok(Code::Done)
 }
 
 /// A gzipped tar archive of files in one directory (POSIX.1-1988 ustar).
-fn pack(directory: &str, seconds: u64, files: &[(String, Vec<u8>)]) -> io::Result<Vec<u8>> {
-    let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
-    for (name, bytes) in files {
+fn pack<W: Write>(
+    to: W,
+    directory: &str,
+    seconds: u64,
+    files: Vec<(String, Content)>,
+) -> io::Result<W> {
+    let mut archive = tar::Builder::new(GzEncoder::new(to, Compression::default()));
+    for (name, (file, bytes)) in files {
         let mut header = tar::Header::new_ustar();
-        header.set_size(bytes.len() as u64);
+        header.set_size(bytes);
         header.set_mode(0o600);
         header.set_mtime(seconds);
-        archive.append_data(&mut header, format!("{directory}/{name}"), bytes.as_slice())?;
+        archive.append_data(&mut header, format!("{directory}/{name}"), file)?;
     }
     archive.into_inner()?.finish()
 }
@@ -243,8 +266,12 @@ mod tests {
 
     #[test]
     fn an_export_is_an_archive_of_one_directory() {
-        let files = [("index.json".to_owned(), b"{}".to_vec()), ("a.txt".into(), b"x".to_vec())];
-        let packed = pack("web-1", 5, &files).unwrap();
+        let file = |name: &str, text: &'static str| {
+            let content: Box<dyn Read> = Box::new(text.as_bytes());
+            (name.to_owned(), (content, text.len() as u64))
+        };
+        let files = vec![file("index.json", "{}"), file("a.txt", "x")];
+        let packed = pack(Vec::new(), "web-1", 5, files).unwrap();
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(packed.as_slice()));
         let mut seen = Vec::new();
         for entry in archive.entries().unwrap() {

@@ -192,14 +192,21 @@ impl Driver {
             return;
         }
         self.duties.watch.orders = None;
-        for ((key, what), _) in std::mem::take(&mut self.duties.watch.asked) {
-            let (realm, input) = answer_for(key, what, "the watch duty has died");
-            self.tell(realm, input);
-        }
+        self.answer_for_the_dead();
+        self.tell_pending();
+    }
+
+    /// Whoever was asked so far will not answer any more.
+    fn answer_for_the_dead(&mut self) {
+        let asked = std::mem::take(&mut self.duties.watch.asked);
+        let answer = |((key, what), _)| answer_for(key, what, "the watch duty has died");
+        self.pending.extend(asked.into_iter().map(answer));
     }
 
     /// A new duty: it is told everything.
     pub(super) fn link_watch(&mut self, stream: UnixStream) {
+        // That the one before is gone may be heard of later than this.
+        self.answer_for_the_dead();
         let (orders, waiting) = mpsc::channel(ORDERS_MAX);
         for key in self.duties.watch.runs.keys() {
             if let Some(order) = self.watch_order(key) {

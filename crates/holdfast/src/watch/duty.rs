@@ -11,7 +11,7 @@ use super::protocol::{self, FromWatch, RunFacts, ToWatch, VerdictSaid};
 use base::{InstanceId, Now, RunId};
 use evidence::GATHERS_MAX;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use supervisor::watch::{Input, Output, Watch, Watcher};
@@ -23,6 +23,9 @@ use tokio::task::JoinSet;
 
 /// Runs whose history is kept when they are no longer watched: their evidence may still be wanted.
 const FORMER_MAX: usize = 64;
+
+/// By then the root has told of all runs that are to be watched.
+const SWEEP_AFTER: Duration = Duration::from_mins(5);
 
 /// Things that can't be read of one run, of which the root is told.
 const NOTICES_MAX: usize = 16;
@@ -68,6 +71,7 @@ pub(super) struct Duty {
     dependencies: BTreeMap<InstanceId, BTreeMap<String, String>>,
     due: BTreeSet<Key>,
     host_due: bool,
+    sweep_at: Option<Now>,
 }
 
 impl Duty {
@@ -93,13 +97,14 @@ impl Duty {
             dependencies: BTreeMap::new(),
             due: BTreeSet::new(),
             host_due: false,
+            sweep_at: Some(sys::clock::now() + SWEEP_AFTER),
         }
     }
 
     /// Serves until the root is gone.
     pub(super) async fn serve(&mut self) {
         while self.is_linked {
-            let wake = [self.watcher.next_wake(), self.looker.next_wake()];
+            let wake = [self.watcher.next_wake(), self.looker.next_wake(), self.sweep_at];
             tokio::select! {
                 order = self.link.receive() => match order {
                     Some(order) => self.take(order).await,
@@ -128,6 +133,11 @@ impl Duty {
             for looked in answers {
                 self.looked(looked);
             }
+        }
+        if self.sweep_at.take_if(|at| *at <= now).is_some() {
+            let directory = counts(&self.options.state);
+            let watched = self.runs.keys().map(|key| format!("{}.{}", key.0, key.1)).collect();
+            tokio::task::spawn_blocking(move || sweep_marks(&directory, &watched));
         }
         if self.watcher.next_wake().is_some_and(|wake| wake <= now) {
             self.tell(Input::Tick);
@@ -321,7 +331,8 @@ impl Duty {
         let paths = log_paths(&tolerance);
         watched.lines.retain(|path, _| paths.contains(path));
         for path in paths {
-            let begin = || Arc::new(Mutex::new(LineCounter::new(&path)));
+            let mark = mark_of(&self.options.state, key, &path);
+            let begin = || Arc::new(Mutex::new(LineCounter::new(&path, mark)));
             watched.lines.entry(path.clone()).or_insert_with(begin);
         }
         let watch = Watch {
@@ -350,6 +361,9 @@ impl Duty {
             self.former.pop_front();
         }
         self.former.push_back((key.clone(), watched.history));
+        for counter in watched.lines.into_values() {
+            tokio::task::spawn_blocking(move || counter.lock().map(|mut it| it.forget()).is_ok());
+        }
         self.tell(Input::Unwatch { instance: key.0, run: key.1 });
     }
 }
@@ -397,15 +411,63 @@ fn log_paths(tolerance: &Tolerance) -> BTreeSet<PathBuf> {
     sources.filter_map(path).collect()
 }
 
-/// Each node draws its own moments, and a new duty the same ones as the one before (FNV-1a).
+/// Where it is marked how far the lines of a file were counted for a run.
+fn mark_of(state: &Path, key: &Key, path: &Path) -> PathBuf {
+    let hash = fnv(path.as_os_str().as_encoded_bytes());
+    counts(state).join(format!("{}.{}.{hash:016x}", key.0, key.1))
+}
+
+fn counts(state: &Path) -> PathBuf {
+    state.join("counts")
+}
+
+/// Removes the marks of runs that are not watched any more: they ended while nobody watched.
+fn sweep_marks(directory: &Path, watched: &BTreeSet<String>) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let run = name.rsplit_once('.').map_or("", |(run, _)| run);
+        if !watched.contains(run) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Each node draws its own moments, and a new duty the same ones as the one before.
 fn seed(node: &str) -> u64 {
-    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    node.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
+    fnv(node.as_bytes())
+}
+
+/// FNV-1a.
+fn fnv(bytes: &[u8]) -> u64 {
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
 async fn sleep_until(wake: Option<Now>) {
     match wake {
         Some(wake) => tokio::time::sleep(sys::clock::now().until(wake)).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_of_runs_that_are_over_are_swept_away() {
+        let state = tempfile::tempdir().unwrap();
+        let mark = |name: &str, run| {
+            mark_of(state.path(), &(name.parse().unwrap(), RunId(run)), Path::new("/a/b.log"))
+        };
+        let all = [mark("web", 7), mark("web:1", 8), mark("web.x", 7)];
+        std::fs::create_dir(counts(state.path())).unwrap();
+        for path in &all {
+            std::fs::write(path, "1 2 3 4").unwrap();
+        }
+        let watched = BTreeSet::from(["web:1.8".to_owned(), "web.x.7".to_owned()]);
+        sweep_marks(&counts(state.path()), &watched);
+        assert_eq!(all.map(|path| path.exists()), [false, true, true]);
     }
 }

@@ -16,6 +16,7 @@ mod cli;
 mod console_page;
 mod daemon;
 mod demo;
+mod evidence;
 mod faults;
 mod frozen;
 mod full_disk;

@@ -195,3 +195,41 @@ fn a_watch_duty_that_dies_is_told_everything_again() {
     let _ = get(port, "/hang");
     daemon.wait_replaced("web", old);
 }
+
+/// One line of its access log for each request; the log is rotated in the middle, and whoever counts
+/// dies in between: no line is forgotten, and none is counted twice.
+#[test]
+fn h6_the_lines_of_an_access_log_are_counted_on_by_whoever_counts_next() {
+    let (daemon, _) = start(
+        "[service.web.tolerance]\nmode = \"observe\"\ninterval = \"1s\"\n\
+         [service.web.detect.requests]\nafter = 10\nsource = { access_log = \"{dir}/access.log\" }\n",
+    );
+    let log = daemon.path("access.log");
+    let append = |lines: usize| {
+        let mut file = fs::File::options().append(true).create(true).open(&log).unwrap();
+        file.write_all("GET / 200\n".repeat(lines).as_bytes()).unwrap();
+    };
+    append(0);
+    wait_for("counting has begun", || match verdict(&daemon, "requests") {
+        Some(seen) if seen.measured.get("served") == Some(&0.0) => Ok(()),
+        seen => Err(format!("{seen:?}")),
+    });
+    append(3);
+    wait_for("three are counted, and it is marked", || {
+        let marks = fs::read_dir(daemon.path("state/counts")).into_iter().flatten().flatten();
+        let text = |entry: fs::DirEntry| fs::read_to_string(entry.path()).unwrap_or_default();
+        let marks: Vec<String> = marks.map(text).collect();
+        if marks.iter().any(|mark| mark.ends_with(" 3\n")) {
+            Ok(())
+        } else {
+            Err(format!("{marks:?}"))
+        }
+    });
+    let watch = || daemon.snapshot().duties.into_iter().find(|duty| duty.name == "watch");
+    kill(watch().and_then(|duty| duty.pid).unwrap(), "KILL");
+    append(2);
+    fs::rename(&log, daemon.path("access.log.1")).unwrap();
+    append(5);
+    let seen = wait_verdict(&daemon, "requests", "sick");
+    assert_eq!(seen.measured.get("served"), Some(&10.0), "{seen:?}");
+}

@@ -66,6 +66,7 @@ impl Duty {
             instance,
             cause,
             budget,
+            left: budget,
         }
     }
 
@@ -100,7 +101,7 @@ async fn gather_within(
         return Err(format!("{GATHERS_MAX} other bundles were being gathered for {budget:?}"));
     };
     let mut question = question;
-    question.budget = budget.saturating_sub(sys::clock::now().since(began));
+    question.left = budget.saturating_sub(sys::clock::now().since(began));
     let work = tokio::task::spawn_blocking(move || {
         let gathered = gather::gather(&question);
         drop(permit);

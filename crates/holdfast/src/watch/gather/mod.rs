@@ -9,6 +9,7 @@
 //! Invariants: it ends at the deadline, whatever hangs; it writes nothing outside the bundle.
 
 mod bundle;
+mod core;
 mod stacks;
 mod tool;
 
@@ -48,7 +49,9 @@ pub(super) struct Question {
     pub(super) facts: RunFacts,
     pub(super) instance: InstanceId,
     pub(super) cause: String,
+    /// What was allowed, and what is left of it.
     pub(super) budget: Duration,
+    pub(super) left: Duration,
     pub(super) policy: EvidencePolicy,
     /// Its output.
     pub(super) log: PathBuf,
@@ -77,8 +80,8 @@ pub(super) fn gather(question: &Question) -> Result<Gathered, String> {
     let began = Instant::now();
     let work = Work {
         question,
-        until: sys::clock::now() + question.budget.saturating_sub(LAST_STEPS),
-        deadline: began + question.budget.saturating_sub(LAST_STEPS),
+        until: sys::clock::now() + question.left.saturating_sub(LAST_STEPS),
+        deadline: began + question.left.saturating_sub(LAST_STEPS),
     };
     let wall = sys::clock::wall();
     let id = id_of(wall, question.facts.run);
@@ -274,35 +277,11 @@ impl Work<'_> {
     fn add_core(&self, bundle: &mut Bundle) {
         let (policy, main) = (&self.question.policy, self.question.facts.main);
         let Some(pid) = main.filter(|_| policy.core) else { return };
-        let Some(program) = tool::find("gdb", &[]) else {
-            return bundle.miss(
-                "core",
-                "gdb is not installed",
-                "install gdb, or set `core = false`",
-            );
-        };
-        let path = bundle.path("core");
-        let command = format!("generate-core-file {}", path.display());
-        let pid = pid.to_string();
-        let argv = ["gdb", "-nx", "-batch", "--readnever", "-p", &pid, "-ex", &command];
-        let mut plan = tool::Plan::new(program, argv.map(str::to_owned).to_vec());
         let bytes_max = policy.size_max.0 / CORE_SHARE_ONE_IN;
-        plan.file_bytes_max = Some(bytes_max);
-        let ran = tool::run(&plan, self.deadline, PAGE_BYTES_MAX);
-        let why = match &ran {
-            Ok(ran) if ran.exit == Some(sys::child::Exit::Code(0)) => {
-                match std::fs::metadata(&path) {
-                    Ok(found) => return bundle.note("core", "its memory, for gdb", found.len()),
-                    Err(_) => String::from_utf8_lossy(&ran.output).trim().to_owned(),
-                }
-            }
-            Ok(ran) if ran.exit.is_none() => "gdb did not end in time, and was killed".to_owned(),
-            Ok(_) => format!("it is larger than {}", base::ByteSize(bytes_max)),
-            Err(why) => why.clone(),
-        };
-        // Half a core file is none.
-        let _ = std::fs::remove_file(&path);
-        bundle.miss("core", &why, "allow a larger `budget` or `size_max`");
+        match core::take(pid, &bundle.path("core"), bytes_max, self.deadline) {
+            Ok(bytes) => bundle.note("core", "its memory, for gdb", bytes),
+            Err((why, help)) => bundle.miss("core", &why, help),
+        }
     }
 }
 
