@@ -248,23 +248,22 @@ impl House {
     }
 
     /// Every process of this house that is alive, the daemon's duties among them, found by what
-    /// stands in its environment: whoever has escaped from everything else has still inherited it.
+    /// stands in its environment, which whoever has escaped from everything else has still
+    /// inherited; or by its control group, because a program that sets a title of its own (nginx)
+    /// writes it over its environment.
     pub fn processes(&self) -> Vec<Process> {
         let Ok(id) = fs::read_to_string(self.inside("state/id")) else { return Vec::new() };
-        let mark = format!("HOLDFAST_RUN={}/", id.trim());
+        let id = id.trim();
         let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
         let mut found = Vec::new();
         for entry in entries.flatten() {
             let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
-            let env = fs::read(entry.path().join("environ")).unwrap_or_default();
-            let mut pairs = env.split(|byte| *byte == 0);
-            let Some(run) = pairs.find_map(|pair| pair.strip_prefix(mark.as_bytes())) else {
-                continue;
-            };
+            let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
+            let (env, groups) = (read("environ"), read("cgroup"));
+            let by_env = || run_in_environment(&env, id);
+            let Some(run) = by_env().or_else(|| run_in_groups(&groups, id)) else { continue };
             if is_alive(pid) {
-                let run = String::from_utf8_lossy(run).into_owned();
-                let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                let command = String::from_utf8_lossy(&command).replace('\0', " ");
+                let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
                 found.push(Process { pid, run, command });
             }
         }
@@ -325,6 +324,23 @@ impl Drop for House {
     }
 }
 
+/// `HOLDFAST_RUN=ID/web:1/17` among the variables of a process.
+fn run_in_environment(env: &[u8], id: &str) -> Option<String> {
+    let mark = format!("HOLDFAST_RUN={id}/");
+    let mut pairs = env.split(|byte| *byte == 0);
+    let run = pairs.find_map(|pair| pair.strip_prefix(mark.as_bytes()))?;
+    Some(String::from_utf8_lossy(run).into_owned())
+}
+
+/// `…/holdfast-ID/web:1.17` among the control groups of a process.
+fn run_in_groups(groups: &[u8], id: &str) -> Option<String> {
+    let mark = format!("/holdfast-{id}/");
+    let groups = String::from_utf8_lossy(groups);
+    let group = groups.lines().find_map(|line| line.split_once(&mark)).map(|(_, rest)| rest)?;
+    let (instance, run) = group.split('/').find_map(|name| name.rsplit_once('.'))?;
+    Some(format!("{instance}/{run}"))
+}
+
 /// Sends a signal; a process that is gone is no error.
 pub fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
@@ -338,4 +354,20 @@ pub fn is_alive(pid: u32) -> bool {
     stat.rsplit(')')
         .next()
         .is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_a_process_is_stands_in_its_environment_or_in_its_control_group() {
+        let env = b"HOME=/\0HOLDFAST_RUN=ab/web:1/17\0";
+        assert_eq!(run_in_environment(env, "ab").unwrap(), "web:1/17");
+        assert_eq!(run_in_environment(env, "a"), None);
+        let groups = b"3:cpuset:/\n1:cpu:/box/holdfast-ab/web:1.17\n0::/\n";
+        assert_eq!(run_in_groups(groups, "ab").unwrap(), "web:1/17");
+        assert_eq!(run_in_groups(groups, "a"), None);
+        assert_eq!(run_in_groups(b"0::/holdfast-ab/\n", "ab"), None);
+    }
 }

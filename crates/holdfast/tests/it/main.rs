@@ -30,6 +30,7 @@ mod mail;
 mod ordering;
 mod peers;
 mod planned;
+mod real_parts;
 mod reload;
 mod sacrificial;
 mod sockets;
