@@ -93,7 +93,37 @@ mod tests {
         assert_eq!((read, used), (event(), bytes.len()));
     }
 
+    #[test]
+    fn d6_the_layout_is_the_same_on_every_machine() {
+        let bytes = encode_record(&event()).unwrap();
+        let body = "{\"seq\":0,\"source\":\"root\",\"source_seq\":3,\"wall_us\":1,\"mono_ns\":2,\
+                    \"node\":\"n\",\"subject\":\"web\",\"kind\":\"service.ready\",\
+                    \"severity\":\"info\",\"message\":\"web is ready\"}";
+        // Length and checksum, each of four bytes, the lowest first.
+        let header = [157, 0, 0, 0, 64, 77, 132, 229];
+        assert_eq!(bytes[8..], *body.as_bytes());
+        assert_eq!(bytes[..8], header);
+    }
+
     proptest! {
+        #[test]
+        fn d6_any_bytes_are_answered_and_nothing_beyond_them_is_read(
+            mut bytes: Vec<u8>,
+            length in 0..64_u32,
+        ) {
+            let _ = decode_record(&bytes);
+            // A length that fits is rare among random bytes: given one, and the checksum to it.
+            if let Some((header, body)) = bytes.split_first_chunk_mut::<HEADER_BYTES>() {
+                let length = length.min(body.len() as u32);
+                header[..4].copy_from_slice(&length.to_le_bytes());
+                let checksum = crc32fast::hash(&body[..length as usize]);
+                header[4..].copy_from_slice(&checksum.to_le_bytes());
+            }
+            if let Ok(Some((_, used))) = decode_record(&bytes) {
+                prop_assert!(used <= bytes.len());
+            }
+        }
+
         #[test]
         fn a_flipped_bit_is_noticed(at in 0..10_000_usize, bit in 0..8_u8) {
             let mut bytes = encode_record(&event()).unwrap();

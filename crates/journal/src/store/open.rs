@@ -87,19 +87,23 @@ pub(super) fn replace(path: &Path, why: &str) -> Result<(Connection, Vec<Finding
 }
 
 pub(super) fn open_read_only(path: &Path) -> Result<Connection, JournalError> {
-    let fail = |error| classify(error, "open", path);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(fail)?;
-    db.busy_timeout(BUSY_WAIT_MAX).map_err(fail)?;
-    db.pragma_update(None, "cache_size", -CACHE_KIB).map_err(fail)?;
-    if check_format(&db, path).is_ok() {
+    if let Ok(db) = reader(path, path, flags) {
         return Ok(db);
     }
     // Without a writer and in a directory where we may not write, SQLite can't make the shared
     // index of the write-ahead log. Then nobody else can be writing either.
-    let flags = flags | OpenFlags::SQLITE_OPEN_URI;
     let uri = format!("file:{}?immutable=1", escape_uri(path));
-    let db = Connection::open_with_flags(uri, flags).map_err(fail)?;
+    reader(path, Path::new(&uri), flags | OpenFlags::SQLITE_OPEN_URI)
+}
+
+/// Opens `name`, which stands for the journal at `path`. Whatever is the first statement is refused
+/// where the log's index can't be made, so nothing here may be left out of the attempt.
+fn reader(path: &Path, name: &Path, flags: OpenFlags) -> Result<Connection, JournalError> {
+    let fail = |error| classify(error, "open", path);
+    let db = Connection::open_with_flags(name, flags).map_err(fail)?;
+    db.busy_timeout(BUSY_WAIT_MAX).map_err(fail)?;
+    db.pragma_update(None, "cache_size", -CACHE_KIB).map_err(fail)?;
     check_format(&db, path)?;
     Ok(db)
 }

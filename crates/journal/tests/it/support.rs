@@ -82,3 +82,16 @@ pub(crate) fn mount_tmpfs(at: &Path, size: &str) {
         .unwrap();
     assert!(mounted.success());
 }
+
+/// Nothing below it can be written any more, not even by root.
+pub(crate) fn mount_read_only(at: &Path) {
+    for options in [&["--bind"][..], &["-o", "remount,bind,ro"]] {
+        let from = (options == ["--bind"]).then_some(at);
+        let status = Command::new("mount").args(options).args(from).arg(at).status().unwrap();
+        assert!(status.success(), "mount {options:?}");
+    }
+}
+
+pub(crate) fn unmount(at: &Path) {
+    assert!(Command::new("umount").arg(at).status().unwrap().success());
+}
