@@ -14,6 +14,7 @@ mod bad_input;
 mod balancer;
 mod cli;
 mod console_page;
+mod crowd;
 mod daemon;
 mod demo;
 mod evidence;
