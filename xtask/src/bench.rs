@@ -18,6 +18,7 @@ use crate::marks;
 use crate::report::{say, title};
 use anyhow::{Context, Result, bail};
 use contender::Contender;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How much is measured.
@@ -40,6 +41,8 @@ struct Options {
     cold: bool,
     /// Write docs/benchmarks.md.
     write: bool,
+    /// A program of ours that is there already.
+    program: Option<PathBuf>,
 }
 
 const USAGE: &str = "\
@@ -51,6 +54,7 @@ usage: cargo xtask bench supervisor [options]
   --rounds N        processes killed one after the other, instead of 100
   --starts N        measured starts, instead of 3
   --idle SECONDS    instead of 30
+  --program PATH    this holdfast, instead of one that is built; never written to the page
   --no-write        print the table, and leave docs/benchmarks.md alone
 ";
 
@@ -64,7 +68,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let load_before = machine::load();
     let cold = options.cold.then(cost::cold_build).transpose()?;
     let contenders = contenders(&options)?;
-    let results = run::all(&contenders, &options.size)?;
+    let results = run::all(&contenders, &options.size, options.program.as_deref())?;
     let machine = machine::describe(&load_before);
 
     title("result");
@@ -74,7 +78,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     if let Some(build) = &build {
         say(build);
     }
-    if options.write {
+    // Figures of a program that nobody else can build again are for whoever asked.
+    if options.write && options.program.is_none() {
         let mut sections = vec![("supervisor", &*supervisors)];
         sections.extend(build.as_deref().map(|build| ("build", build)));
         marks::write("docs/benchmarks.md", &sections)?;
@@ -84,13 +89,14 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
 
 fn parse(arguments: &[&str]) -> Result<Options> {
     let size = Size { processes: 1_000, starts: 3, rounds: 100, idle: Duration::from_secs(30) };
-    let mut options = Options { size, only: Vec::new(), cold: false, write: true };
+    let mut options = Options { size, only: Vec::new(), cold: false, write: true, program: None };
     let mut rest = arguments.iter();
     while let Some(option) = rest.next() {
         let mut value = || rest.next().with_context(|| format!("{option} needs a value\n{USAGE}"));
         match *option {
             "--cold" => options.cold = true,
             "--no-write" => options.write = false,
+            "--program" => options.program = Some(value()?.into()),
             "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
             "--processes" => options.size.processes = count(value()?)?,
             "--rounds" => options.size.rounds = count(value()?)?,

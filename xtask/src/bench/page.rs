@@ -2,7 +2,7 @@
 
 use super::Size;
 use super::cost::Build;
-use super::run::{Figures, Outcome, quantile};
+use super::run::{Fewer, Figures, Outcome, quantile};
 use crate::report::seconds;
 use std::fmt::Write;
 use std::time::Duration;
@@ -39,6 +39,14 @@ pub(crate) fn supervisors(size: &Size, machine: &str, outcomes: &[Outcome]) -> S
     let _ = write!(text, "\nVersions: {}.\n", versions.join(", "));
     for Outcome { name, figures, .. } in outcomes {
         let Ok(figures) = figures else { continue };
+        if let Some(Fewer { started, within, processes }) = figures.fewer {
+            let _ = writeln!(
+                text,
+                "\n{name} had started {started} of {} after {} s: its row is about {processes} processes.",
+                size.processes,
+                within.as_secs()
+            );
+        }
         if 0 < figures.lost {
             let _ =
                 writeln!(text, "\n{name}: {} processes were not replaced in time.", figures.lost);
@@ -70,6 +78,10 @@ fn cells(figures: &Figures) -> Vec<String> {
             last.as_secs_f64()
         ),
         _ => String::new(),
+    };
+    let start = match figures.fewer {
+        Some(Fewer { processes, .. }) => format!("{start} of {processes} only"),
+        None => start,
     };
     let time = |percent| quantile(&figures.successors, percent).map_or_else(String::new, millis);
     vec![
@@ -121,6 +133,16 @@ mod tests {
             parts: vec![],
             successors: vec![Duration::from_micros(1_500)],
             lost: 1,
+            fewer: None,
+        };
+        let within = Duration::from_mins(2);
+        let slow = Figures {
+            starts: vec![Duration::from_secs(50)],
+            fewer: Some(Fewer { started: 480, within, processes: 200 }),
+            parts: vec![],
+            successors: vec![],
+            lost: 0,
+            ..figures
         };
         let outcomes = [
             Outcome { name: "ours", version: "1".to_owned(), figures: Ok(figures) },
@@ -129,6 +151,7 @@ mod tests {
                 version: String::new(),
                 figures: Err("not there".to_owned()),
             },
+            Outcome { name: "slow", version: "2".to_owned(), figures: Ok(slow) },
         ];
         let size = Size { processes: 10, starts: 2, rounds: 1, idle: Duration::from_secs(1) };
         let text = supervisors(&size, "a machine", &outcomes);
@@ -137,6 +160,11 @@ mod tests {
         ), "{text}");
         assert!(text.contains("| theirs  | not there | | | | | | | |"), "{text}");
         assert!(text.contains("ours: 1 processes were not replaced in time"));
-        assert!(text.contains("Versions: ours 1."));
+        assert!(text.contains("| slow | 50.00 s (once) of 200 only |"), "{text}");
+        assert!(
+            text.contains("slow had started 480 of 10 after 120 s: its row is about 200 processes"),
+            "{text}"
+        );
+        assert!(text.contains("Versions: ours 1, slow 2."));
     }
 }
