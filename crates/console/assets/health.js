@@ -34,15 +34,20 @@ const DEPENDENCIES = {
   cannot_tell: { icon: "unknown", tone: "idle", word: "Cannot tell" },
 };
 
-/** The steps of a replacement, in the order in which they come where runs may overlap. */
-const STEPS = [
-  ["evidence", "Evidence", "what is seen is written down before anything is touched"],
-  ["remedy", "Remedy", "a finer action is tried first"],
-  ["drain", "Drain", "it gets no new work; its connections are waited for"],
-  ["successor", "Successor", "the next run is started"],
-  ["warm_up", "Warm-up", "the next run is warmed before it gets work"],
-  ["stop", "Stop", "the old run is ended, with everything it forked"],
-];
+/** The steps of a replacement, and what each means. */
+const STEPS = {
+  blame: ["Blame", "what it depends on has time to be found down"],
+  evidence: ["Evidence", "what is seen is written down before anything is touched"],
+  remedy: ["Remedy", "a finer action is tried first"],
+  successor: ["Successor", "the next run is started"],
+  warm_up: ["Warm-up", "the next run is warmed before it gets work"],
+  drain: ["Drain", "it gets no new work; its connections are waited for"],
+  stop: ["Stop", "the old run is ended, with everything it forked"],
+};
+
+/** Their order, where the runs may overlap and where not. */
+const BESIDE = ["blame", "evidence", "remedy", "successor", "warm_up", "drain", "stop"];
+const AFTER = ["blame", "evidence", "remedy", "drain", "stop", "successor", "warm_up"];
 
 /** The card; `node.update(service, instance)`, `node.tick()`; `openEvidence(name)` shows a bundle. */
 export function healthPanel(subject, openEvidence) {
@@ -153,12 +158,14 @@ function workaroundStrip(subject, openEvidence) {
 
 function replacingStrip() {
   const cause = h("p", { class: "health-cause" });
-  const steps = STEPS.map(([step, word, meaning]) => Object.assign(h("li", { class: "step", title: meaning }, word), { step }));
+  const steps = new Map(Object.entries(STEPS).map(([step, [word, meaning]]) => [step, h("li", { class: "step", title: meaning }, word)]));
+  const list = h("ol", { class: "steps", "aria-label": "Steps" });
   const now = h("span", { class: "step-now" });
   const left = h("span", { class: "step-left" });
   const bar = h("progress", { class: "step-bar", max: 1, value: 1, "aria-label": "Time left for this step" });
-  const node = h("div", { class: "health-strip is-tall tone-info", hidden: true }, icon("replacing"), h("div", { class: "health-words" }, cause, h("ol", { class: "steps", "aria-label": "Steps" }, steps), h("div", { class: "step-line" }, now, left), bar));
+  const node = h("div", { class: "health-strip is-tall tone-info", hidden: true }, icon("replacing"), h("div", { class: "health-words" }, cause, list, h("div", { class: "step-line" }, now, left), bar));
   let shown = null;
+  let ordered = null;
   let longest = 0;
   let key = "";
   node.update = (replacing) => {
@@ -166,9 +173,11 @@ function replacingStrip() {
     shown = replacing;
     if (!shown) return;
     replace(cause, h("strong", null, "Being replaced: "), prose(shown.cause));
-    for (const item of steps) setAttr(item, "aria-current", item.step === shown.step ? "step" : null);
-    const known = STEPS.find(([step]) => step === shown.step);
-    setText(now, known ? sentence(known[2]) : shown.step);
+    const order = shown.beside ? BESIDE : AFTER;
+    if (order !== ordered) replace(list, ...order.map((step) => steps.get(step)));
+    ordered = order;
+    for (const [step, item] of steps) setAttr(item, "aria-current", step === shown.step ? "step" : null);
+    setText(now, sentence(STEPS[shown.step]?.[1] ?? shown.step));
     const mine = `${shown.step} ${shown.since_us}`;
     longest = mine === key ? Math.max(longest, shown.bound_ms ?? 0) : (shown.bound_ms ?? 0);
     key = mine;

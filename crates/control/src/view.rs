@@ -218,8 +218,11 @@ pub struct WorkaroundView {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ReplacingView {
-    /// `evidence`, `remedy`, `drain`, `successor`, `warm_up`, `stop`.
+    /// `blame`, `evidence`, `remedy`, `successor`, `warm_up`, `drain`, `stop`.
     pub step: String,
+    /// Whether the successor starts beside the old run, which drains and stops then; otherwise the
+    /// old run drains and stops first.
+    pub beside: bool,
     /// Why, one sentence.
     pub cause: String,
     /// Since, microseconds since the epoch.

@@ -70,7 +70,9 @@ pub struct RunSnapshot {
 pub struct ReplacingSnapshot {
     /// Why, one sentence.
     pub cause: String,
-    /// `blame`, `evidence`, `remedy`, `successor`, `warm_up`, `drain`, `stop`, `start`.
+    /// Whether the successor is to start beside the old run; otherwise after its end.
+    pub beside: bool,
+    /// `blame`, `evidence`, `remedy`, `successor`, `warm_up`, `drain`, `stop`.
     pub step: &'static str,
     /// Since when it is under way.
     pub since: base::Now,

@@ -3,9 +3,10 @@
 use crate::hindrance::Hindrance;
 use crate::instance::{End, Instance, Rest, Stage};
 use crate::machine::Supervisor;
+use crate::replace::{Replacement, Step};
 use crate::start::wait_words;
-use crate::{InstanceSnapshot, Phase, ReplacingSnapshot, RunSnapshot, Wish};
-use base::InstanceId;
+use crate::{InstanceSnapshot, Phase, ReplacingSnapshot, RunSnapshot, Successor, Wish};
+use base::{InstanceId, Now};
 
 /// Longest causal chain that is followed. Configurations have no cycles; this bounds a mistake.
 const CHAIN_MAX: usize = 32;
@@ -41,12 +42,7 @@ impl Supervisor {
             dependencies: dependencies
                 .map(|(name, (state, why))| (name.clone(), *state, why.clone()))
                 .collect(),
-            replacing: instance.care.replacement.as_ref().map(|replacement| ReplacingSnapshot {
-                cause: replacement.cause.message.clone(),
-                step: replacement.step.as_str(),
-                since: replacement.since,
-                until: replacement.step.until(),
-            }),
+            replacing: replacing(instance),
             suppressed: instance.care.suppressed.as_ref().map(Hindrance::words),
             runs: runs
                 .map(|run| RunSnapshot {
@@ -92,7 +88,8 @@ impl Supervisor {
     fn health_reason(instance: &Instance) -> String {
         let id = &instance.id;
         if let Some(replacement) = &instance.care.replacement {
-            let (step, cause) = (replacement.step.as_str(), &replacement.cause.message);
+            let (step, _) = step_of(instance, replacement);
+            let (step, cause) = (step.replace('_', "-"), &replacement.cause.message);
             return format!("{id} is being replaced, step {step}: {cause}");
         }
         if let Some(why) = instance.dependency_trouble() {
@@ -158,5 +155,32 @@ impl Supervisor {
             (_, Wish::Up) if self.shutdown.is_some() => format!("{id} is down: holdfast is ending"),
             (_, Wish::Up) => format!("{id} is about to be started"),
         }
+    }
+}
+
+/// The replacement of an instance, as others see it.
+fn replacing(instance: &Instance) -> Option<ReplacingSnapshot> {
+    let replacement = instance.care.replacement.as_ref()?;
+    let (step, until) = step_of(instance, replacement);
+    Some(ReplacingSnapshot {
+        cause: replacement.cause.message.clone(),
+        beside: instance.spec.tolerance.replace.successor == Successor::Beside,
+        step,
+        since: replacement.since,
+        until,
+    })
+}
+
+/// Its step: that of the successor, once there is one; and until when it lasts at most.
+fn step_of(instance: &Instance, replacement: &Replacement) -> (&'static str, Option<Now>) {
+    let successor = match replacement.step {
+        Step::Successor(run) => instance.run_at(run),
+        Step::Stop => instance.run.as_ref().filter(|run| run.id != replacement.run),
+        Step::Blame(_) | Step::Evidence(_) | Step::Remedy(_) | Step::Drain(_) => None,
+    };
+    match successor.map(|run| run.warm_up) {
+        Some(Some(warm_up)) => ("warm_up", Some(warm_up.until)),
+        Some(None) => ("successor", None),
+        None => (replacement.step.as_str(), replacement.step.until()),
     }
 }

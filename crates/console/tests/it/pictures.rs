@@ -171,6 +171,10 @@ fn h15_the_page_of_a_replacement_says_what_goes_on_and_what_is_kept() {
     assert_eq!((text.status, text.body.as_str()), (200, "a thread waits for ever"));
     let current = "document.querySelector('[aria-current=\"step\"]').innerText";
     assert_eq!(page.browser.evaluate(current), "Drain");
+    // Its successor comes after its end.
+    let order = "[...document.querySelectorAll('.step')].map((one) => one.innerText).join(' ')";
+    let after = "Blame Evidence Remedy Drain Stop Successor Warm-up";
+    assert_eq!(page.browser.evaluate(order), after);
     assert!(page.browser.complaints.is_empty(), "{:?}", page.browser.complaints);
     for (name, width, height, scheme) in [
         ("replacing", 1440, 900, "light"),

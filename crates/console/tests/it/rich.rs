@@ -121,6 +121,7 @@ fn replaced(taken_us: i64) -> InstanceView {
             }),
             replacing: Some(ReplacingView {
                 step: "drain".into(),
+                beside: false,
                 cause: "memory: 513 MiB are used, which is more than 512 MiB".into(),
                 since_us: taken_us - 3 * SECOND_US,
                 bound_ms: Some(7000),

@@ -84,6 +84,7 @@ pub(crate) fn replaced() -> InstanceView {
     view.health.verdicts[0].exhausted_in_ms = None;
     view.health.replacing = Some(ReplacingView {
         step: "warm_up".into(),
+        beside: true,
         cause: "memory: 513 MiB are used, which is more than 512 MiB".into(),
         since_us: TAKEN_US - 1_000_000,
         bound_ms: Some(7000),

@@ -26,6 +26,7 @@ pub(super) fn view(
     });
     let replacing = seen.replacing.as_ref().map(|replacing| ReplacingView {
         step: replacing.step.to_owned(),
+        beside: replacing.beside,
         cause: replacing.cause.clone(),
         since_us: clock.wall_of(replacing.since).as_micros(),
         bound_ms: replacing.until.map(|until| millis(clock.now.until(until))),

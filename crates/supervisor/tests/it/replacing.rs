@@ -56,7 +56,7 @@ fn h15_h18_without_overlap_evidence_drain_stop_and_start_follow_each_other() {
     );
     let lines = it.ends("web", 10, Exit::Signal(15));
     assert_eq!(deeds(&lines).last(), Some(&"spawn web as run 2"));
-    assert_eq!(it.seen("web").replacing.unwrap().step, "stop");
+    assert_eq!(it.seen("web").replacing.unwrap().step, "successor");
     assert_eq!(
         it.spawned("web", 11),
         [
@@ -121,6 +121,8 @@ fn h22_beside_the_successor_is_warm_before_the_old_one_leaves() {
     let lines = it.sick("web", "age");
     assert_eq!(deeds(&lines), ["spawn web as run 2"]);
     assert_eq!(it.health("web"), "up", "what is planned serves until its successor does");
+    let step = |it: &Bench| it.seen("web").replacing.map(|it| (it.beside, it.step));
+    assert_eq!(step(&it), Some((true, "successor")));
     let lines = it.spawned("web", 11);
     assert_eq!(
         deeds(&lines),
@@ -128,6 +130,7 @@ fn h22_beside_the_successor_is_warm_before_the_old_one_leaves() {
         "the successor has a port of its own"
     );
     assert_eq!(it.seen("web").run, Some(FIRST));
+    assert_eq!(step(&it), Some((true, "warm_up")));
     let lines = it.probed("web", Answer::Yes);
     assert_eq!(
         lines,
