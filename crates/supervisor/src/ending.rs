@@ -120,9 +120,13 @@ impl Supervisor {
             instance.rest = Rest::Backoff(now + pause);
         }
         let when = if pause.is_zero() { "now".to_owned() } else { format!("in {}", short(pause)) };
+        // Our own helpers are never given up: a number without end says nothing.
+        let most = match policy.budget {
+            u32::MAX => String::new(),
+            budget => format!(" of at most {budget}"),
+        };
         let message = format!(
-            "{id} restarts {when} (restart {number} of at most {} within {}): {}",
-            policy.budget,
+            "{id} restarts {when} (restart {number}{most} within {}): {}",
             format_duration(policy.budget_window),
             instance.last_end
         );

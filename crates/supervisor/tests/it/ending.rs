@@ -26,6 +26,14 @@ fn h26_the_first_restart_comes_at_once_in_the_same_breath() {
 }
 
 #[test]
+fn who_is_never_given_up_has_no_number_of_restarts_to_come() {
+    let mut it = Bench::running(service("web").but(|spec| spec.restart.budget = u32::MAX));
+    let lines = it.ends("web", 10, Exit::Code(1));
+    let said = "service.restart_scheduled: web restarts now (restart 1 within 1m): it exited";
+    assert!(lines.iter().any(|line| line.starts_with(said)), "{lines:#?}");
+}
+
+#[test]
 fn h26_the_pauses_double_and_then_the_budget_is_spent() {
     let mut it = Bench::running(service("web"));
     let mut pauses = Vec::new();
