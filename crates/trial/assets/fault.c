@@ -68,18 +68,17 @@ static void say(const char *text) {
     fflush(stdout);
 }
 
-/* sd_notify(3) */
-static void notify(const char *text) {
+/* sd_notify(3). With MSG_DONTWAIT, what there is no room for is lost. */
+static void notify(const char *text, int flags) {
     static int fd = -1;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const char *path = getenv("NOTIFY_SOCKET");
     if (!path || sizeof address.sun_path <= strlen(path))
         return;
     if (fd < 0)
-        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     strcpy(address.sun_path, path);
-    /* Nobody there, or no room: the next one says it again. */
-    (void)!sendto(fd, text, strlen(text), 0, (struct sockaddr *)&address, sizeof address);
+    (void)!sendto(fd, text, strlen(text), flags, (struct sockaddr *)&address, sizeof address);
 }
 
 /* ---- what a request runs into ---- */
@@ -357,7 +356,8 @@ static void answer(int connection) {
                           "HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
                           good ? "200 OK" : "502 Bad Gateway", bytes, body);
     snprintf(body, sizeof body, "X_COUNTER=%d", 1 + atomic_fetch_add(&answered, 1));
-    notify(body);
+    /* The next one says it again. */
+    notify(body, MSG_DONTWAIT);
     if (write(connection, text, (size_t)length) != length)
         return;
     /* Closed by us first, but not before the peer has everything: a reset would take it back. */
@@ -475,7 +475,8 @@ int main(int count, char **values) {
         if (pthread_create(&workers[number], NULL, worker, NULL) != 0)
             die("thread");
     say("ready");
-    notify("READY=1");
+    /* Whoever has waited for us may have filled the queue with counters already. */
+    notify("READY=1", 0);
     struct pollfd wait = {.fd = told[0], .events = POLLIN};
     for (long number = 0;;) {
         int ticking = atomic_load(&struck) && fault->tick;

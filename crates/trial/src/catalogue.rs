@@ -23,6 +23,8 @@ pub struct Fault {
     pub(crate) expect: Expect,
     /// Longest time until it is noticed.
     pub(crate) within: Duration,
+    /// What can't be kept of it, by any tool: what its evidence says is missing begins so.
+    pub(crate) unkept: &'static str,
 }
 
 /// How a fault is brought about.
@@ -32,8 +34,8 @@ pub(crate) enum Strike {
     Told,
     /// The process is stopped by SIGSTOP.
     Stopped,
-    /// What it depends on, another service of ours, is stopped by SIGSTOP.
-    BackendStopped,
+    /// What it depends on, another service of ours, answers nothing any more.
+    BackendHangs,
     /// What it depends on, outside, is gone for a while.
     OutsideGone,
     /// What it depends on, outside, is slow for a while.
@@ -80,6 +82,7 @@ const fn fault(name: &'static str, about: &'static str, program: &'static str) -
         strike: Strike::Told,
         expect: Expect::Replaced(Loss::None),
         within: SOON,
+        unkept: "",
     }
 }
 
@@ -98,6 +101,10 @@ impl Fault {
 
     const fn expect(self, expect: Expect) -> Self {
         Self { expect, ..self }
+    }
+
+    const fn without(self, unkept: &'static str) -> Self {
+        Self { unkept, ..self }
     }
 
     /// It needs a file system of its own.
@@ -131,7 +138,7 @@ pub const CATALOGUE: &[Fault] = &[
         .seen_by("[service.victim.detect.deadlock]\nlasting = \"2s\"\n")
         .expect(Expect::Replaced(Loss::OfTheSick)),
     fault("livelock", "one thread tries again without end, under a lock", "livelock")
-        .seen_by("[service.victim.detect.livelock]\ncore_percent = 40\nlasting = \"3s\"\n")
+        .seen_by("[service.victim.detect.livelock]\ncore_percent = 30\nlasting = \"3s\"\n")
         .expect(Expect::Replaced(Loss::OfTheSick)),
     fault("no-answer", "accepts every connection, and answers none", "mute")
         .seen_by(BACKLOG)
@@ -141,10 +148,14 @@ pub const CATALOGUE: &[Fault] = &[
         .by(Strike::Stopped)
         .expect(Expect::Replaced(Loss::OfTheSick)),
     fault("uninterruptible", "a thread is in uninterruptible sleep (state D)", "uninterruptible")
-        .seen_by("[service.victim.detect.uninterruptible]\nlasting = \"2s\"\n"),
+        .seen_by("[service.victim.detect.uninterruptible]\nlasting = \"2s\"\n")
+        // No tool can stop a thread in that state.
+        .without("stacks-user.txt: the stacks of process"),
     fault("fork-bomb", "forks as fast as it can; its control group allows 64 processes", "bomb")
         .seen_by("[service.victim.detect.threads]\nshare_percent = 80\n")
-        .with("limits = { pids = 64 }\n"),
+        .with("limits = { pids = 64 }\n")
+        // The rest are the same sixty times.
+        .without("stacks-user.txt: stacks of 8 of its"),
     fault("zombies", "never collects its children, 50 a second", "zombies rate=50")
         .seen_by("[service.victim.detect.threads]\nlimit = 100\n"),
     fault(
@@ -181,12 +192,12 @@ pub const CATALOGUE: &[Fault] = &[
         .expect(Expect::NotBlamed),
     fault(
         "dependency-hangs",
-        "what it asks for each answer, another service of ours, is stopped (SIGSTOP)",
+        "what it asks for each answer, another service of ours, accepts and does not answer",
         "none backend=@BACKEND@",
     )
     .seen_by(HTTP)
     .with("depends = { store = { service = \"backend\" } }\n")
-    .by(Strike::BackendStopped)
+    .by(Strike::BackendHangs)
     .expect(Expect::NotBlamed),
     fault(
         "clock-jump",

@@ -59,8 +59,15 @@ fn really_replaced(scene: &mut Scene, row: &mut Row, loss: Loss) -> Result<()> {
     let done = scene.victims("service.replaced", FOLLOWS_MAX)?.context("it was not replaced")?;
     "replaced".clone_into(&mut row.outcome);
     row.evidence = evidence(scene, done.data.get("evidence"));
-    let complete = matches!(row.evidence, Evidence::Complete { .. });
-    row.expect(complete, || "the evidence is not complete".to_owned());
+    let unkept = scene.fault.unkept;
+    let complete = match &row.evidence {
+        Evidence::Complete { .. } => unkept.is_empty(),
+        Evidence::Partial(missing) => {
+            !unkept.is_empty() && missing.iter().all(|it| it.starts_with(unkept))
+        }
+        Evidence::NotWanted | Evidence::Lacking(_) => false,
+    };
+    row.expect(complete, || "the evidence is not what it should be".to_owned());
     let served = served_by_another(scene)?;
     row.recovered = Some(served.since(scene.struck));
     nothing_left(scene)?;
@@ -116,7 +123,7 @@ pub(crate) fn not_blamed(scene: &mut Scene, row: &mut Row) -> Result<()> {
     row.detected = Some(At::of(&down).since(scene.struck));
     row.sentence = sentence(&down);
     scene.victims("service.sick", within)?.context("its own detector did not notice")?;
-    if scene.fault.strike == Strike::BackendStopped {
+    if scene.fault.strike == Strike::BackendHangs {
         return first_failing_is_replaced(scene, row);
     }
     if scene.mode == Mode::Enforce {
@@ -128,7 +135,16 @@ pub(crate) fn not_blamed(scene: &mut Scene, row: &mut Row) -> Result<()> {
     let mended = At::now();
     "left alone".clone_into(&mut row.outcome);
     answered_since(scene, mended)?;
+    would_be_left_alone(scene, row)?;
     untouched(scene, row)
+}
+
+/// In observe mode it is not even counted as what would have been replaced (H12).
+fn would_be_left_alone(scene: &Scene, row: &mut Row) -> Result<()> {
+    let workaround = scene.house.instance(VICTIM)?.health.workaround;
+    let counted = workaround.map_or(0, |workaround| workaround.would_have);
+    row.expect(counted == 0, || format!("it would have been replaced {counted} times"));
+    Ok(())
 }
 
 /// From the back end to the front: the first failing component is replaced, and not its victims
@@ -150,6 +166,7 @@ fn first_failing_is_replaced(scene: &mut Scene, row: &mut Row) -> Result<()> {
         "left alone; the other one would have been replaced".clone_into(&mut row.outcome);
     }
     row.failed_before = scene.load.tally().failed(scene.struck, At::of(&done));
+    would_be_left_alone(scene, row)?;
     untouched(scene, row)
 }
 

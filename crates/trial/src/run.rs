@@ -14,7 +14,7 @@ use crate::program::Programs;
 use crate::row::{Mode, Row};
 use crate::soak::free_row;
 use anyhow::{Context, Result, bail};
-use control::InstanceView;
+use control::{EventRecord, InstanceView};
 use rustix::process::Signal;
 use std::fmt::Write;
 use std::fs;
@@ -120,7 +120,7 @@ impl Scene {
             Expect::StartedAgain => judge::started_again(&mut self, row),
         });
         if let Err(error) = judged {
-            row.problems.push(format!("{error:#}"));
+            row.problems.push(format!("{error:#}; {}", self.last_words()));
         }
         drop(self.load);
         let bystanders = self.bystanders.stop();
@@ -134,15 +134,24 @@ impl Scene {
         }
     }
 
+    /// What was said last of the victim, for whoever looks for what went wrong.
+    fn last_words(&mut self) -> String {
+        let _ = self.house.take_events();
+        let about = |it: &&EventRecord| it.subject == VICTIM && self.struck <= At::of(it);
+        let events: Vec<&str> =
+            self.house.events.iter().filter(about).map(|it| it.message.as_str()).collect();
+        format!("said since: {events:?}")
+    }
+
     fn strike(&mut self) -> Result<()> {
         let pid = self.before.pid.context("the victim has no process")?;
         self.struck = At::now();
         match self.fault.strike {
             Strike::Told => signal(pid, Signal::USR1),
             Strike::Stopped => signal(pid, Signal::STOP),
-            Strike::BackendStopped => {
+            Strike::BackendHangs => {
                 let backend = self.backend.as_ref().and_then(|backend| backend.pid);
-                signal(backend.context("there is no backend")?, Signal::STOP);
+                signal(backend.context("there is no backend")?, Signal::USR1);
             }
             Strike::OutsideGone => self.outside = None,
             Strike::OutsideSlow => {
@@ -238,14 +247,16 @@ fn services(
          [service.{BYSTANDER}.detect.http]\nurl = \"http://{bystander}/\"\n",
         fault.program, fault.more, fault.detect,
     );
-    if fault.strike == Strike::BackendStopped {
+    if fault.strike == Strike::BackendHangs {
+        // What waits for its answer is to be let go at once, and not when its connections end.
+        let tolerance = tolerance.replace("drain = \"2s\"", "drain = \"0s\"");
         let _ = write!(
             text,
-            "[service.{BACKEND}]\ncommand = \"{program} none\"\n\
+            "[service.{BACKEND}]\ncommand = \"{program} mute\"\n\
              sockets = [{{ name = \"http\", tcp = \"{backend}\" }}]\nready = \"notify\"\n\
              [service.{BACKEND}.tolerance]\n{tolerance}\
              [service.{BACKEND}.detect.http]\nurl = \"http://{backend}/\"\n\
-             interval = \"200ms\"\ntimeout = \"400ms\"\nfailures = 2\n"
+             interval = \"200ms\"\ntimeout = \"400ms\"\nfailures = 5\n"
         );
     }
     text.replace("@PORT@", &victim.port().to_string())

@@ -51,6 +51,16 @@ fn h25_a_stopped_process() {
 }
 
 #[test]
+fn h25_uninterruptible_sleep() {
+    goes_as_the_catalogue_says("uninterruptible");
+}
+
+#[test]
+fn h25_a_fork_bomb_is_contained() {
+    goes_as_the_catalogue_says("fork-bomb");
+}
+
+#[test]
 fn h25_zombies() {
     goes_as_the_catalogue_says("zombies");
 }
@@ -68,6 +78,11 @@ fn h25_h18_nobody_escapes() {
 #[test]
 fn h25_h19_a_dependency_that_is_slow() {
     goes_as_the_catalogue_says("dependency-slow");
+}
+
+#[test]
+fn h25_h16_the_first_failing_component_is_replaced() {
+    goes_as_the_catalogue_says("dependency-hangs");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub fn environment(pids: &[u32], room: &Room) -> Page {
                 Some((_, pids)) => pids.push(*pid),
                 None => seen.push((bytes, vec![*pid])),
             },
-            Err(error) => page.miss(format!("the environment of {pid} can't be read: {error}")),
+            Err(error) => page.miss_of(pids, *pid, "the environment", &error),
         }
     }
     for (bytes, pids) in &seen {

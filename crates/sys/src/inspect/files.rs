@@ -18,7 +18,7 @@ pub(super) struct Descriptor {
 pub fn descriptors(pids: &[u32], room: &Room) -> Page {
     let mut page = Page::default();
     for pid in pids {
-        let found = of_process(*pid, &mut page);
+        let found = of_process(pids, *pid, &mut page);
         let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
         for descriptor in &found {
             *kinds.entry(kind(&descriptor.target)).or_default() += 1;
@@ -38,11 +38,11 @@ pub fn descriptors(pids: &[u32], room: &Room) -> Page {
     page.finished()
 }
 
-pub(super) fn of_process(pid: u32, page: &mut Page) -> Vec<Descriptor> {
+pub(super) fn of_process(pids: &[u32], pid: u32, page: &mut Page) -> Vec<Descriptor> {
     let entries = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
         Ok(entries) => entries,
         Err(error) => {
-            page.miss(format!("the descriptors of {pid} can't be read: {error}"));
+            page.miss_of(pids, pid, "the descriptors", &error);
             return Vec::new();
         }
     };

@@ -33,7 +33,7 @@ pub fn maps(pids: &[u32], room: &Room) -> Page {
         let sums = match sums_of(*pid) {
             Ok(sums) => sums,
             Err(error) => {
-                page.miss(format!("the memory map of {pid} can't be read: {error}"));
+                page.miss_of(pids, *pid, "the memory map", &error);
                 continue;
             }
         };

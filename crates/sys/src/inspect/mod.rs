@@ -64,6 +64,14 @@ impl Page {
         }
     }
 
+    /// Something of one of these processes can't be read. One that has ended meanwhile leaves no
+    /// gap, unless it is the first of them, which is the main one.
+    fn miss_of(&mut self, pids: &[u32], pid: u32, what: &str, error: &std::io::Error) {
+        if !is_gone(error) || pids.first() == Some(&pid) {
+            self.miss(format!("{what} of process {pid} can't be read: {error}"));
+        }
+    }
+
     /// Adds a line if there is room for it. `false`: there is none, or no time.
     fn line(&mut self, room: &Room, line: &str) -> bool {
         if room.bytes_max < self.text.len().saturating_add(line.len() + 1) {
@@ -85,6 +93,11 @@ impl Page {
         }
         self
     }
+}
+
+/// The process has ended, or the thread.
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT))
 }
 
 /// Why there is no answer from [`within`].

@@ -18,7 +18,7 @@ pub fn processes(pids: &[u32], room: &Room) -> Page {
         let status = match read(*pid, "status") {
             Ok(status) => status,
             Err(error) => {
-                page.miss(format!("process {pid} can't be looked at: {error}"));
+                page.miss_of(pids, *pid, "the status", &error);
                 continue;
             }
         };
@@ -48,7 +48,7 @@ pub fn limits(pids: &[u32], room: &Room) -> Page {
                     break;
                 }
             }
-            Err(error) => page.miss(format!("the limits of {pid} can't be read: {error}")),
+            Err(error) => page.miss_of(pids, *pid, "the limits", &error),
         }
     }
     page.finished()

@@ -14,7 +14,7 @@ pub fn sockets(pids: &[u32], room: &Room) -> Page {
     let mut page = Page::default();
     let mut holders: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     for pid in pids {
-        for descriptor in files::of_process(*pid, &mut page) {
+        for descriptor in files::of_process(pids, *pid, &mut page) {
             let inode =
                 descriptor.target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
             if let Some(inode) = inode.and_then(|inode| inode.parse().ok()) {

@@ -1,7 +1,7 @@
 //! Each thread: how it sleeps, and where in the kernel.
 
 use super::process::read;
-use super::{Page, Room};
+use super::{Page, Room, is_gone};
 use crate::proc_fs;
 use std::collections::BTreeMap;
 
@@ -71,16 +71,15 @@ pub fn kernel_stacks(pids: &[u32], room: &Room) -> Page {
     page.finished()
 }
 
-fn is_gone(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT))
-}
-
 fn all(pids: &[u32], page: &mut Page) -> Vec<(u32, u32)> {
     let mut all = Vec::new();
     for pid in pids {
-        let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
-            page.miss(format!("process {pid} is gone"));
-            continue;
+        let tasks = match std::fs::read_dir(format!("/proc/{pid}/task")) {
+            Ok(tasks) => tasks,
+            Err(error) => {
+                page.miss_of(pids, *pid, "the threads", &error);
+                continue;
+            }
         };
         let tids = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
         all.extend(tids.map(|tid: u32| (*pid, tid)));

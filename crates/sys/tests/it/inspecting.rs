@@ -124,4 +124,14 @@ fn h15_every_page_is_bounded_in_bytes_and_in_time() {
             "{number}: {nothing:?}"
         );
     }
+    // Who ended while the others of its run go on leaves no gap; if it was the main one, that is said.
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let (own, ended) = (std::process::id(), child.id());
+    for page in [inspect::threads, inspect::limits, inspect::environment, inspect::processes] {
+        let both = page(&[own, ended], &room());
+        assert_eq!(both.missing, [""; 0], "{both:?}");
+        let main = page(&[ended, own], &room());
+        assert!(main.missing[0].contains("No such "), "{main:?}");
+    }
 }

@@ -35,6 +35,9 @@ const MAP_BYTES_MAX: u64 = 1024 * 1024;
 /// A JVM has answered when its log has not grown for so long.
 const LOG_QUIET: Duration = Duration::from_millis(200);
 
+/// A disk that is well answers by then.
+const DISK_MAX: Duration = Duration::from_millis(100);
+
 const SIGQUIT: i32 = 3;
 
 /// What was taken, and what was not.
@@ -87,9 +90,22 @@ pub(super) fn take(tool: &StackTool, pids: &[u32], log: &Path, deadline: Instant
             stacks.miss("there was no time for more".to_owned(), "allow a larger `budget`");
             break;
         }
+        if let Some(thread) = uninterruptible(*pid) {
+            let why = format!(
+                "the stacks of process {pid}: its thread {thread} is in uninterruptible sleep, in \
+                 which no tool can stop it; where it sleeps in the kernel is kept"
+            );
+            stacks.miss(why, "");
+            continue;
+        }
+        let missed = stacks.missing.len();
         match tool {
             StackTool::Command(argv) => by_command(argv, *pid, deadline, &mut stacks),
             StackTool::Auto | StackTool::Off => by_kind(*pid, log, deadline, &mut stacks),
+        }
+        if Some(pid) != pids.first() && has_ended(*pid) {
+            // One that ended meanwhile leaves no gap; that the main one did is to be known.
+            stacks.missing.truncate(missed);
         }
     }
     stacks
@@ -312,6 +328,22 @@ fn status_line(pid: u32, key: &str) -> Option<String> {
 fn catches_sigquit(pid: u32) -> bool {
     let mask = status_line(pid, "SigCgt:").and_then(|mask| u64::from_str_radix(&mask, 16).ok());
     mask.is_some_and(|mask| mask & (1 << (SIGQUIT - 1)) != 0)
+}
+
+/// A thread that has been in uninterruptible sleep for longer than a disk takes. Every tool stops
+/// all threads first, and would wait for it until it is killed.
+fn uninterruptible(pid: u32) -> Option<u32> {
+    let sleeps = |tid: &u32| sys::proc_fs::thread_stat(pid, *tid).is_ok_and(|it| it.state == 'D');
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let mut threads = threads.filter_map(|it| it.file_name().to_string_lossy().parse().ok());
+    let thread = threads.find(sleeps)?;
+    std::thread::park_timeout(DISK_MAX);
+    sleeps(&thread).then_some(thread)
+}
+
+fn has_ended(pid: u32) -> bool {
+    sys::proc_fs::stat(pid).is_ok_and(|stat| matches!(stat.state, 'Z' | 'X'))
+        || !Path::new(&format!("/proc/{pid}")).exists()
 }
 
 fn is_stopped(pid: u32) -> bool {
