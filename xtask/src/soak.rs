@@ -1,26 +1,51 @@
-//! `cargo xtask soak replacements`: planned replacements under a constant load, a thousand of them.
+//! `cargo xtask soak`: what only many, or only a long time, can show.
 //!
-//! Why: "without a failed request" (H20) is a claim about the rare case; only many show it.
-//! Invariant: one failed request fails the soak.
+//! - `replacements`: a thousand planned replacements of each kind under a constant load (H20).
+//! - `starvation`: an hour in which no core is ever free, and nobody may be replaced for it (H26).
+//!
+//! Invariant: one failed request fails the one; one service that is touched fails the other.
 
 use crate::faults::build;
 use crate::report::{say, title};
 use anyhow::{Context, Result, bail};
-use trial::{Overlap, Soak};
+use std::time::Duration;
+use trial::{Overlap, Programs, Soak};
 
 const USAGE: &str = "\
 usage: cargo xtask soak replacements [options]
+       cargo xtask soak starvation [options]
 
   --count N       replacements of each kind, instead of 1000
+  --for TIME      how long the machine is starved, instead of 1h: 90s, 10m
   --release       with the release build
 ";
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
-    let ["replacements", rest @ ..] = arguments else {
-        bail!("which soak?\n{USAGE}");
-    };
-    let (count, release) = parse(rest)?;
-    let holdfast = build(release)?;
+    match arguments {
+        ["replacements", rest @ ..] => replacements(&parse(rest, "--count")?),
+        ["starvation", rest @ ..] => starvation(&parse(rest, "--for")?),
+        _ => bail!("which soak?\n{USAGE}"),
+    }
+}
+
+fn starvation(options: &Options) -> Result<()> {
+    let holdfast = build(options.release)?;
+    let folder = std::env::temp_dir().join(format!("holdfast-soak-{}", std::process::id()));
+    std::fs::create_dir(&folder)?;
+    title("every core starves");
+    let outcome = Programs::build(&holdfast, &folder)
+        .and_then(|programs| trial::starve(&programs, options.lasting));
+    std::fs::remove_dir_all(&folder)?;
+    let outcome = outcome?;
+    say(&outcome.text());
+    if !outcome.touched.is_empty() {
+        bail!("services were touched that only had no processor");
+    }
+    Ok(())
+}
+
+fn replacements(options: &Options) -> Result<()> {
+    let (count, holdfast) = (options.count, build(options.release)?);
     let kinds: [(&str, &dyn Fn() -> Result<Soak>); 3] = [
         ("one instance, its socket passed on", &|| trial::behind_a_socket(&holdfast, count)),
         ("two instances behind HAProxy, successors beside them", &|| {
@@ -43,20 +68,40 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn parse(arguments: &[&str]) -> Result<(usize, bool)> {
-    let (mut count, mut release) = (1_000, false);
+struct Options {
+    count: usize,
+    lasting: Duration,
+    release: bool,
+}
+
+/// `own` is the one option that only this soak has.
+fn parse(arguments: &[&str], own: &str) -> Result<Options> {
+    let mut options = Options { count: 1_000, lasting: Duration::from_hours(1), release: false };
     let mut rest = arguments.iter();
     while let Some(option) = rest.next() {
         match *option {
-            "--release" => release = true,
-            "--count" => {
+            "--release" => options.release = true,
+            "--count" if own == "--count" => {
                 let value = rest.next().context(USAGE)?;
-                count = value.parse().ok().filter(|count| 0 < *count).context(USAGE)?;
+                options.count = value.parse().ok().filter(|count| 0 < *count).context(USAGE)?;
+            }
+            "--for" if own == "--for" => {
+                let value = rest.next().context(USAGE)?;
+                options.lasting = time(value).context(USAGE)?;
             }
             unknown => bail!("unknown option {unknown}\n{USAGE}"),
         }
     }
-    Ok((count, release))
+    Ok(options)
+}
+
+/// `90s`, `10m`, `1h`.
+fn time(text: &str) -> Option<Duration> {
+    let units = [("s", 1), ("m", 60), ("h", 3_600)];
+    let (number, seconds) =
+        units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)))?;
+    let number = number.parse::<u32>().ok().filter(|number| 0 < *number)?;
+    Some(Duration::from_secs(u64::from(number) * seconds))
 }
 
 #[cfg(test)]
@@ -65,9 +110,21 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        assert_eq!(parse(&[]).unwrap(), (1_000, false));
-        assert_eq!(parse(&["--count", "5", "--release"]).unwrap(), (5, true));
-        assert!(parse(&["--count", "0"]).is_err() && parse(&["--count"]).is_err());
-        assert!(parse(&["--fast"]).is_err());
+        let replacements = |arguments: &[&str]| parse(arguments, "--count");
+        let options = replacements(&["--count", "5", "--release"]).unwrap();
+        assert!((options.count, options.release) == (5, true));
+        assert_eq!(replacements(&[]).unwrap().count, 1_000);
+        assert!(replacements(&["--count", "0"]).is_err() && replacements(&["--count"]).is_err());
+        assert!(replacements(&["--fast"]).is_err() && replacements(&["--for", "1m"]).is_err());
+    }
+
+    #[test]
+    fn times_are_read() {
+        let starvation = |arguments: &[&str]| parse(arguments, "--for").map(|it| it.lasting);
+        assert_eq!(starvation(&[]).unwrap(), Duration::from_hours(1));
+        assert_eq!(starvation(&["--for", "10m"]).unwrap(), Duration::from_mins(10));
+        assert_eq!(starvation(&["--for", "90s"]).unwrap(), Duration::from_secs(90));
+        let refused = ["", "10", "0s", "m", "1d", "-1s"];
+        assert!(refused.iter().all(|text| starvation(&["--for", text]).is_err()));
     }
 }

@@ -22,6 +22,7 @@ mod program;
 mod row;
 mod run;
 mod soak;
+mod starvation;
 mod table;
 mod wrk;
 
@@ -36,5 +37,6 @@ pub use program::Programs;
 pub use row::{Evidence, Mode, Row};
 pub use run::{missing, run};
 pub use soak::{Overlap, Soak, behind_a_socket, behind_haproxy, free_row};
+pub use starvation::{Starvation, starve};
 pub use table::{page, text};
 pub use wrk::{Report, Wrk};
