@@ -38,8 +38,12 @@ impl Driver {
         }
         let happenings = self.happenings.clone();
         let asked = key.clone();
+        let tree = self.run(&key).and_then(|run| run.tree.clone());
         let task = self.tasks.spawn(async move {
-            let answer = probes::ask(&probe, timeout).await;
+            let answer = match probes::ask(&probe, timeout).await {
+                Answer::No(why) => Answer::No(probes::name_stranger(&probe, why, tree).await),
+                other => other,
+            };
             let _ = happenings.send(Happening::Probed { key: asked, answer }).await;
         });
         match self.run(&key) {

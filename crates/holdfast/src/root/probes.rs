@@ -6,9 +6,15 @@ use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use supervisor::Probe;
+use sys::tree::Tree;
 use tokio::net::TcpStream;
+
+/// The processes of a run, as the hands share them.
+type Shared = Arc<Mutex<Tree>>;
 
 /// Asks. A command is no question for this function, and can't be told.
 pub(crate) async fn ask(probe: &Probe, timeout: Duration) -> Answer {
@@ -28,6 +34,50 @@ pub(crate) async fn ask(probe: &Probe, timeout: Duration) -> Answer {
             base::format_duration(timeout)
         )),
     }
+}
+
+/// How long the search for the holder of a port may take. Without an answer the message lacks it.
+const SEARCH_MAX: Duration = Duration::from_secs(1);
+
+/// Adds to the reason of a failure who holds the port, if that is a process of this machine and none
+/// of the service's: it is asked in vain as long as somebody else answers.
+pub(crate) async fn name_stranger(probe: &Probe, why: String, tree: Option<Shared>) -> String {
+    let Some(at) = asked_here(probe) else { return why };
+    let search = tokio::task::spawn_blocking(move || {
+        // What is handed to services by their sockets is ours as well.
+        let mut own = vec![std::process::id()];
+        match &tree {
+            // It is locked while it is being killed: then this is no matter any more.
+            Some(tree) => own.extend(tree.try_lock().ok()?.members().iter().map(|one| one.pid)),
+            None => return None,
+        }
+        sys::socket::stranger(&sys::socket::Address::Tcp(at), &own)
+    });
+    match tokio::time::timeout(SEARCH_MAX, search).await {
+        Ok(Ok(Some((pid, command)))) => format!(
+            "{why}; port {} is held by process {pid} ({command}), which is none of its own",
+            at.port()
+        ),
+        _ => why,
+    }
+}
+
+/// The address that is asked, if it is one of the loopback's, which is surely this machine.
+fn asked_here(probe: &Probe) -> Option<SocketAddr> {
+    let address = match probe {
+        Probe::Tcp(address) => address.clone(),
+        Probe::Http { url, .. } => {
+            let uri: hyper::Uri = url.parse().ok()?;
+            let authority = uri.authority()?;
+            format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80))
+        }
+        Probe::File(_) | Probe::Command(_) => return None,
+    };
+    let address = match address.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => address,
+    };
+    address.parse().ok().filter(|at: &SocketAddr| at.ip().to_canonical().is_loopback())
 }
 
 fn target(probe: &Probe) -> &str {
@@ -135,6 +185,18 @@ mod tests {
         let probe = Probe::Http { url: format!("http://{address}"), status: Some(204) };
         assert_eq!(ask(&probe, LONG).await, Answer::Yes);
         done.await.unwrap();
+    }
+
+    #[test]
+    fn only_this_machine_is_searched() {
+        let http = |url: &str| asked_here(&Probe::Http { url: url.into(), status: None });
+        let tcp = |address: &str| asked_here(&Probe::Tcp(address.into()));
+        assert_eq!(tcp("localhost:81"), Some(([127, 0, 0, 1], 81).into()));
+        assert_eq!(tcp("[::1]:81"), Some("[::1]:81".parse().unwrap()));
+        assert_eq!(http("http://127.0.0.1/health"), Some(([127, 0, 0, 1], 80).into()));
+        assert_eq!(http("http://[::1]:82/"), Some("[::1]:82".parse().unwrap()));
+        assert_eq!((tcp("10.0.0.1:81"), http("http://db.example:81/")), (None, None));
+        assert_eq!(asked_here(&Probe::File("/x:1".into())), None);
     }
 
     #[tokio::test(start_paused = true)]

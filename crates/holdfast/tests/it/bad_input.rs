@@ -2,7 +2,10 @@
 
 use crate::support::{Daemon, wait_for};
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const GOOD: &str = "[service.good]\ncommand = [\"sleep\", \"1000\"]\n";
 
@@ -79,6 +82,58 @@ fn a_socket_in_use_names_its_holder() {
              sockets = [{{ name = \"http\", tcp = \"{address}\" }}]\n"
         ),
         &[&address.to_string(), "already in use", &std::process::id().to_string()],
+    );
+}
+
+/// A server that is none of the service's: it answers every request with 404.
+struct Stranger {
+    port: u16,
+    end: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Stranger {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let end = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&end);
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if ended.load(Ordering::Acquire) {
+                    return;
+                }
+                let mut stream = stream;
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+            }
+        });
+        Self { port, end, thread: Some(thread) }
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Release);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+#[test]
+fn a_probe_that_somebody_else_answers_names_who_holds_the_port() {
+    let stranger = Stranger::start();
+    let port = stranger.port;
+    check(
+        &format!(
+            "[service.bad]\ncommand = [\"sleep\", \"1000\"]\nready = {{ http = \"http://127.0.0.1:{port}/\", timeout = \"500ms\" }}\n\
+             start_timeout = \"1s\"\nstop = [\"KILL 1s\"]\n"
+        ),
+        &[
+            "answered 404",
+            &format!("port {port} is held by process {} (", std::process::id()),
+            "which is none of its own",
+        ],
     );
 }
 

@@ -18,12 +18,21 @@ const TCP_LISTENING: &str = "0A";
 
 /// Pid and command of the process that holds an address, or stands in the way of it.
 pub fn holder(address: &Address) -> Option<(u32, String)> {
+    stranger(address, &[])
+}
+
+/// The same, unless one of these processes holds it as well. They are looked at first, which is
+/// much less work than to look at all.
+pub fn stranger(address: &Address, own: &[u32]) -> Option<(u32, String)> {
     let inode = match address {
         Address::Tcp(at) => inode_of_inet(["/proc/net/tcp", "/proc/net/tcp6"], *at, true),
         Address::Udp(at) => inode_of_inet(["/proc/net/udp", "/proc/net/udp6"], *at, false),
         Address::Unix { path, .. } => inode_of_unix(path.as_os_str().as_bytes()),
     }?;
-    let pid = pid_with_socket(&inode)?;
+    if own.iter().any(|pid| has_socket(*pid, &inode)) {
+        return None;
+    }
+    let pid = proc_fs::all_pids().into_iter().find(|pid| has_socket(*pid, &inode))?;
     let command = proc_fs::command_line(pid).unwrap_or_else(|| "an unknown command".to_owned());
     Some((pid, command.chars().take(COMMAND_CHARS_MAX).collect()))
 }
@@ -88,13 +97,11 @@ fn inode_of_unix(path: &[u8]) -> Option<String> {
     found
 }
 
-fn pid_with_socket(inode: &str) -> Option<u32> {
+fn has_socket(pid: u32, inode: &str) -> bool {
     let wanted = format!("socket:[{inode}]");
-    proc_fs::all_pids().into_iter().find(|pid| {
-        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-        entries.flatten().any(|entry| {
-            fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == wanted.as_str())
-        })
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    entries.flatten().any(|entry| {
+        fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == wanted.as_str())
     })
 }
 

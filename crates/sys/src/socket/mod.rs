@@ -13,7 +13,7 @@ mod peer;
 pub use diag::tcp_peer_uid;
 pub(crate) use dump::{CLOSE_WAIT, Counters, Diagnostics, ESTABLISHED, LISTENING};
 pub use dump::{SocketState, TcpSocket, Traffic, UnixSocket};
-pub use holder::holder;
+pub use holder::{holder, stranger};
 pub use listen::{ListenError, is_bound_to, listen};
 pub use notify::{NOTIFY_BYTES_MAX, notify_socket, receive_notify};
 pub use peer::{Peer, unix_peer};
