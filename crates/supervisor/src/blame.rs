@@ -111,7 +111,7 @@ impl Supervisor {
         let detectors = spec.tolerance.detectors.values();
         let times = detectors.filter_map(|detector| match &detector.rule {
             Rule::Answer { interval, timeout, failures, .. } => {
-                Some(interval.saturating_mul(*failures).saturating_add(*timeout))
+                Some(time_to_fail(*interval, *timeout, *failures))
             }
             Rule::Backlog { lasting, .. }
             | Rule::Deadlock { lasting }
@@ -122,5 +122,25 @@ impl Supervisor {
             Rule::Leak { .. } | Rule::Age { .. } | Rule::Requests { .. } => None,
         });
         times.max().unwrap_or_default()
+    }
+}
+
+/// From a hang to the last of so many answers that do not come: the first question may just have
+/// been answered, and none is put before the one before it is over.
+fn time_to_fail(interval: Duration, timeout: Duration, failures: u32) -> Duration {
+    let between = interval.max(timeout).saturating_mul(failures.saturating_sub(1));
+    interval.saturating_add(between).saturating_add(timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h16_a_probe_that_is_slower_than_its_interval_needs_longer_to_tell() {
+        let ms = Duration::from_millis;
+        assert_eq!(time_to_fail(ms(10_000), ms(2_000), 3), ms(32_000));
+        assert_eq!(time_to_fail(ms(200), ms(400), 5), ms(2_200));
+        assert_eq!(time_to_fail(ms(200), ms(400), 1), ms(600));
     }
 }

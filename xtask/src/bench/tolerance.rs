@@ -36,10 +36,12 @@ pub(crate) struct Effort {
     pub(crate) rounds: usize,
     /// Seconds under load, each time.
     pub(crate) load_s: u64,
+    /// How many times as fast as a MiB a minute something leaks, to be foretold.
+    pub(crate) leak_speed: u32,
 }
 
-const FULL: Effort = Effort { processes: 1_000, rest_s: 60, rounds: 5, load_s: 5 };
-const QUICK: Effort = Effort { processes: 50, rest_s: 5, rounds: 1, load_s: 2 };
+const FULL: Effort = Effort { processes: 1_000, rest_s: 60, rounds: 5, load_s: 5, leak_speed: 1 };
+const QUICK: Effort = Effort { processes: 50, rest_s: 5, rounds: 1, load_s: 2, leak_speed: 10 };
 
 struct Options {
     parts: Vec<String>,
