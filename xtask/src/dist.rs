@@ -21,29 +21,60 @@ const GLIBC_MIN: (u32, u32) = (2, 17);
 const CONFFILES: &str = "/etc/holdfast/holdfast.toml\n";
 const MAINTAINER_SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
-pub(crate) fn run() -> Result<()> {
+const USAGE: &str = "\
+usage: cargo xtask dist [--twice]
+
+  --twice    build everything a second time, in another folder, and compare the packages
+";
+
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    let twice = match arguments {
+        [] => false,
+        ["--twice"] => true,
+        _ => bail!("{USAGE}"),
+    };
     for program in ["dpkg-deb", "gzip", "md5sum"] {
         if tool::find(program).is_none() {
             bail!("`{program}` is needed to build the package and is not installed");
         }
     }
     let metadata = Metadata::load()?;
-    let target = metadata.target_directory.join("dist");
     let epoch = source_date()?;
+    let made = make(&metadata, "dist", &epoch)?;
+    if !twice {
+        return Ok(());
+    }
+    let again = metadata.target_directory.join(AGAIN);
+    if again.exists() {
+        fs::remove_dir_all(&again).with_context(|| format!("cannot remove {}", again.display()))?;
+    }
+    let second = make(&metadata, AGAIN, &epoch)?;
+    if fs::read(&made)? != fs::read(&second)? {
+        bail!("{} and {} differ: see `diffoscope`", made.display(), second.display());
+    }
+    say("both are the same, byte for byte");
+    fs::remove_dir_all(&again).with_context(|| format!("cannot remove {}", again.display()))
+}
 
+/// Where the second build of `--twice` lies, below the target folder.
+const AGAIN: &str = "dist-again";
+
+/// Builds it all in a folder below the target folder.
+fn make(metadata: &Metadata, folder: &str, epoch: &str) -> Result<PathBuf> {
+    let target = metadata.target_directory.join(folder);
     title("release binary");
-    let binary = build(&target, &epoch)?;
+    let binary = build(&target, epoch)?;
     title("package");
     let stage = target.join("stage");
     if stage.exists() {
         fs::remove_dir_all(&stage).context("cannot empty the staging folder")?;
     }
-    let package = Package { stage, binary, epoch };
+    let package = Package { stage, binary, epoch: epoch.to_owned() };
     package.fill()?;
-    let made = package.pack(&metadata, &target)?;
+    let made = package.pack(metadata, &target)?;
     say(&format!("made {}", made.display()));
     say(tool::output(tool::command("sha256sum").arg(&made))?.trim_end());
-    Ok(())
+    Ok(made)
 }
 
 /// The time that goes into the package: given, or that of the commit.

@@ -26,7 +26,7 @@ usage: cargo xtask <task>
   tidy              check the rules of the house that the compiler does not know
   test [FILTER…]    run all tests; installs what the real-peer tests need when it may
   ci                everything that has to be green before a commit
-  dist              the release binary and the Debian package
+  dist [--twice]    the release binary and the Debian package; twice, to compare the two
   bench supervisor  1,000 idle processes under Holdfast and four others; makes docs/benchmarks.md
   bench tolerance   what it costs to look after services, and how fast they are served again
   faults            every fault of the catalogue, observed and enforced; makes docs/faults.md
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["test", filter @ ..] => test_run::run(filter),
         ["ci"] => ci::run(),
-        ["dist"] => dist::run(),
+        ["dist", rest @ ..] => dist::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["faults", rest @ ..] => faults::run(rest),
         ["soak", rest @ ..] => soak::run(rest),
