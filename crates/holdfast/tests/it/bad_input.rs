@@ -1,9 +1,10 @@
 //! Every wrong thing gets a message with the cause, and nothing else suffers.
 
-use crate::support::{Daemon, wait_for};
+use crate::support::{Daemon, root_or_skip, wait_for};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -186,4 +187,32 @@ fn a_faulty_configuration_stops_the_start_with_all_faults() {
     for part in ["comand", "did you mean", "`c`", "holdfast.toml"] {
         assert!(message.contains(part), "{part}: {message}");
     }
+}
+
+#[test]
+fn a_user_that_we_may_not_switch_to() {
+    if !root_or_skip("start a daemon as somebody else") {
+        return;
+    }
+    let user = "65534";
+    let mut daemon = Daemon::prepare(&format!(
+        "{GOOD}[service.bad]\ncommand = [\"sleep\", \"1000\"]\nuser = \"daemon\"\n"
+    ));
+    // The binary may lie where only root can go.
+    let binary = daemon.path("holdfast");
+    fs::copy(crate::support::BINARY, &binary).unwrap();
+    let shown = binary.display().to_string();
+    let switch = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"];
+    let execute = ["sh", "-c", "shift; exec \"$0\" \"$@\"", &shown];
+    daemon.under = switch.into_iter().chain(execute).map(ToOwned::to_owned).collect();
+    let owned = Command::new("chown").args(["-R", user]).arg(daemon.dir()).status().unwrap();
+    assert!(owned.success());
+    daemon.run();
+    daemon.wait_state("good", "running");
+    wait_for("the cause is named", || {
+        let why = format!("{:?}", daemon.why("bad"));
+        let named = why.contains("switch to user 1 (daemon)") && why.contains("run it as root");
+        if named { Ok(()) } else { Err(why) }
+    });
+    assert_eq!(daemon.instance("good").state, "running");
 }
