@@ -43,6 +43,7 @@ pub(crate) fn watched_runtime(
 pub(crate) async fn give_back_later() {
     tokio::time::sleep(SETTLED_AFTER).await;
     sys::memory::give_back();
+    sys::memory::give_back_program();
 }
 
 /// A stall as an event about `subject`.
