@@ -228,6 +228,11 @@ pub fn follow(path: &Path) -> io::Result<Follow> {
     Ok(follow)
 }
 
+/// Begins to follow `path` at the beginning of the file that is there now, or comes.
+pub fn follow_from_start(path: &Path) -> Follow {
+    Follow { path: path.to_owned(), open: None, unfinished: Vec::new() }
+}
+
 /// The last `lines` lines, and a [`Follow`] that goes on exactly behind them.
 pub fn tail_and_follow(path: &Path, lines: usize) -> io::Result<(Vec<String>, Follow)> {
     // From here on everything is new; what was unfinished at that moment comes with its end.
@@ -299,6 +304,33 @@ impl Follow {
             }
         }
         Ok(lines)
+    }
+
+    /// As [`Self::poll`], but bytes as they stand there, at most `max`. One or the other: lines that
+    /// are not finished are not given twice.
+    pub fn poll_bytes(&mut self, max: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while bytes.len() < max {
+            if self.open.is_none() && !self.open_current()? {
+                break;
+            }
+            let Some(mut block) = self.read_block()? else { break };
+            block.truncate(max - bytes.len());
+            if let Some(open) = &mut self.open {
+                open.offset += block.len() as u64;
+            }
+            if block.is_empty() && !self.step_to_next_file(&mut Vec::new())? {
+                break;
+            }
+            bytes.append(&mut block);
+        }
+        Ok(bytes)
+    }
+
+    /// Bytes of the file in hand that are still to come; those of later files are not counted.
+    pub fn behind(&self) -> io::Result<u64> {
+        let Some(open) = &self.open else { return Ok(0) };
+        Ok(open.file.metadata()?.len().saturating_sub(open.offset))
     }
 
     fn open_current(&mut self) -> io::Result<bool> {

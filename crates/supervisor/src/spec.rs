@@ -52,6 +52,32 @@ pub struct ServiceSpec {
     pub depends: BTreeMap<String, Dependency>,
     /// It is an event listener of supervisord's kind; `None` = an ordinary service.
     pub listener: Option<ListenerSpec>,
+    /// Which of its output supervisord's event listeners are told.
+    pub output_events: OutputEvents,
+}
+
+/// What is told of a service's output as supervisord's events. Default: nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OutputEvents {
+    /// `PROCESS_LOG_STDOUT` for what it writes.
+    pub stdout: bool,
+    /// `PROCESS_LOG_STDERR`; only where standard error has a log of its own.
+    pub stderr: bool,
+    /// `PROCESS_COMMUNICATION_STDOUT` for what stands between supervisord's marks, the last so many
+    /// bytes of it; 0 = the marks are output like any other.
+    pub stdout_capture: ByteSize,
+    /// The same for standard error, if that has a log of its own.
+    pub stderr_capture: ByteSize,
+}
+
+impl OutputEvents {
+    /// Of one of the two: whether output is told, and how much is kept between marks.
+    pub fn of(&self, is_error: bool) -> (bool, ByteSize) {
+        match is_error {
+            false => (self.stdout, self.stdout_capture),
+            true => (self.stderr, self.stderr_capture),
+        }
+    }
 }
 
 /// What the main process of a service does.

@@ -229,6 +229,14 @@ impl Payload {
         }
     }
 
+    /// Bytes of output that it carries; what else it says is short.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Log { text, .. } | Self::Communication { text, .. } => text.len(),
+            _ => 0,
+        }
+    }
+
     /// What a listener reads behind the header.
     pub fn text(&self) -> String {
         match self {

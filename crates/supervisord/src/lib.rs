@@ -24,6 +24,7 @@ mod info;
 mod name;
 
 pub mod event;
+pub mod output;
 mod pool;
 mod talk;
 mod translate;
@@ -33,7 +34,7 @@ pub use fault::{Code, RpcFault};
 pub use info::{Logs, ProcessInfo, ProcessState, SUPERVISOR_RUNNING, group_result};
 pub use method::{METHODS, Method, Param, method};
 pub use name::{ProcessName, Wanted, wanted};
-pub use pool::{Dropped, Envelope, Pool, PoolOutput, REDELIVER_PAUSE};
+pub use pool::{Dropped, Envelope, OUTPUT_BYTES_MAX, Pool, PoolOutput, REDELIVER_PAUSE};
 pub use talk::{LISTENER_LINE_BYTES_MAX, Said, Talk, TalkState};
 pub use translate::{REMOTE_KIND, Translator};
 

@@ -2,7 +2,8 @@
 //!
 //! Why a pool: as in supervisord, each event goes to one instance of a listener, and comes again if
 //! that one failed or died over it.
-//! Invariants: at most `limit` events wait, the oldest makes way and is counted; one event is with
+//! Invariants: at most `limit` events wait, with at most [`OUTPUT_BYTES_MAX`] of output; the oldest
+//! makes way and is counted; one event is with
 //! one listener at a time; an event that was taken from the queue is dealt with or back in front.
 //! Source: the manual's pages "Events" and "[eventlistener:x] Section Settings".
 
@@ -16,6 +17,10 @@ use std::time::Duration;
 /// An event that a listener failed on comes again after this: a listener that always fails must
 /// not keep a core busy.
 pub const REDELIVER_PAUSE: Duration = Duration::from_secs(1);
+
+/// Output that waits for one listener, in bytes: what a service writes must not fill our memory,
+/// however many events the listener lets wait.
+pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// An event on its way to a listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,6 +82,8 @@ pub struct Pool {
     wants: BTreeSet<EventName>,
     limit: usize,
     waiting: VecDeque<Envelope>,
+    /// Bytes of output in all that waits.
+    weight: usize,
     members: BTreeMap<String, Member>,
     next_serial: u64,
     /// Nothing is sent before this.
@@ -95,6 +102,7 @@ impl Pool {
             wants: BTreeSet::new(),
             limit: 0,
             waiting: VecDeque::new(),
+            weight: 0,
             members: BTreeMap::new(),
             next_serial: 0,
             pause: None,
@@ -111,7 +119,7 @@ impl Pool {
     ) {
         self.wants = wants;
         self.limit = limit;
-        self.make_room(0, out);
+        self.make_room(0, 0, out);
     }
 
     /// Whether it subscribes to this.
@@ -138,10 +146,11 @@ impl Pool {
         let pool_serial = self.next_serial;
         self.next_serial += 1;
         let envelope = Envelope { serial, pool_serial, payload: Arc::clone(payload), mark };
-        self.make_room(1, out);
+        self.make_room(1, payload.weight(), out);
         if self.limit == 0 {
             self.drop_one(&envelope, out);
         } else {
+            self.weight += payload.weight();
             self.waiting.push_back(envelope);
         }
         self.dispatch(now, out);
@@ -241,6 +250,7 @@ impl Pool {
         for (name, member) in &mut self.members {
             let Some(member) = Some(member).filter(free) else { continue };
             let Some(envelope) = self.waiting.pop_front() else { return };
+            self.weight -= envelope.payload.weight();
             let bytes = letter(&self.server, &self.name, &envelope);
             member.talk.sent();
             member.works_on = Some(envelope);
@@ -250,7 +260,9 @@ impl Pool {
 
     fn take_back(&mut self, envelope: Option<Envelope>, out: &mut Vec<PoolOutput>) {
         let Some(envelope) = envelope else { return };
-        if self.waiting.len() < self.limit {
+        let weight = envelope.payload.weight();
+        if self.waiting.len() < self.limit && self.weight + weight <= OUTPUT_BYTES_MAX {
+            self.weight += weight;
             self.waiting.push_front(envelope);
         } else {
             // It is the oldest of all.
@@ -258,9 +270,10 @@ impl Pool {
         }
     }
 
-    fn make_room(&mut self, places: usize, out: &mut Vec<PoolOutput>) {
-        while self.limit < self.waiting.len() + places {
+    fn make_room(&mut self, places: usize, weight: usize, out: &mut Vec<PoolOutput>) {
+        while self.limit < self.waiting.len() + places || OUTPUT_BYTES_MAX < self.weight + weight {
             let Some(oldest) = self.waiting.pop_front() else { return };
+            self.weight -= oldest.payload.weight();
             self.drop_one(&oldest, out);
         }
     }

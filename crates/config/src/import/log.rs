@@ -20,6 +20,8 @@ const BACKUPS_MAX: u32 = 10_000;
 const NOWHERE_SIZE: u64 = 1 << 20;
 const SIZE_MIN: u64 = 4 << 10;
 const SIZE_MAX: u64 = 1 << 40;
+/// Of one communication.
+const CAPTURE_MAX: u64 = 4 << 20;
 
 /// Names of the output of supervisord itself.
 const STREAMS: [&str; 8] = [
@@ -81,7 +83,7 @@ pub(crate) fn read(
     let redirect = keys.boolean("redirect_stderr", false, desk);
     let out = target(keys, "stdout_logfile", "stdout_syslog", names, desk);
     let err = target(keys, "stderr_logfile", "stderr_syslog", names, desk);
-    lost_events(keys, desk);
+    let (events, wants_error) = output_events(keys, redirect, desk);
     let out_bounds = bounds(keys, "stdout_logfile_maxbytes", "stdout_logfile_backups", desk);
     let err_bounds = bounds(keys, "stderr_logfile_maxbytes", "stderr_logfile_backups", desk);
     if which.is_listener {
@@ -97,7 +99,7 @@ pub(crate) fn read(
     let streams = out == Target::Stream && matches!(err, Target::Stream | Target::Auto);
     let same_file = out == err && matches!(out, Target::File(_));
     let nowhere = out == Target::Nowhere && (redirect || err == Target::Nowhere);
-    let split = !redirect && !same_file && !streams && !nowhere;
+    let split = wants_error || (!redirect && !same_file && !streams && !nowhere);
     let file = file_of(keys, "stdout_logfile", &out, which, taken, service, desk);
     if split && let Target::File(pieces) = &err {
         tell_error_file(keys, pieces, file.as_deref(), which, desk);
@@ -112,6 +114,9 @@ pub(crate) fn read(
         rotation(keys, "stdout_logfile_maxbytes", &out, out_bounds, desk)
     };
     service.put("log", log(file, size, keep, split), defaults);
+    if !events.is_empty() {
+        service.put("output_events", events, defaults);
+    }
 }
 
 fn target(
@@ -136,21 +141,35 @@ fn target(
     }
 }
 
-fn lost_events(keys: &mut Keys<'_>, desk: &mut Desk<'_>) {
-    for key in ["stdout_events_enabled", "stderr_events_enabled"] {
-        if keys.boolean(key, false, desk) {
-            let why = "no PROCESS_LOG events are sent for output";
-            let help = "follow the output with `holdfast logs -f`";
-            keys.note(desk, NoteKind::Lost, key, why, help);
+/// `output_events`, if any are wanted. What standard error says is only told apart where supervisord
+/// tells it apart.
+fn output_events(keys: &mut Keys<'_>, redirect: bool, desk: &mut Desk<'_>) -> (Table, bool) {
+    let mut events = Table::new();
+    let mut wants_error = false;
+    for (key, to, is_error) in
+        [("stdout_events_enabled", "stdout", false), ("stderr_events_enabled", "stderr", true)]
+    {
+        if keys.boolean(key, false, desk) && !(is_error && redirect) {
+            events.insert(to.to_owned(), true.into());
+            wants_error |= is_error;
         }
     }
-    for key in ["stdout_capture_maxbytes", "stderr_capture_maxbytes"] {
-        if keys.bytes(key, 0, desk) != 0 {
-            let why = "no PROCESS_COMMUNICATION events are made of output";
-            let help = "let the program call supervisord's sendRemoteCommEvent instead";
-            keys.note(desk, NoteKind::Lost, key, why, help);
+    for (key, to, is_error) in [
+        ("stdout_capture_maxbytes", "stdout_capture", false),
+        ("stderr_capture_maxbytes", "stderr_capture", true),
+    ] {
+        let bytes = keys.bytes(key, 0, desk);
+        if bytes == 0 || (is_error && redirect) {
+            continue;
         }
+        if CAPTURE_MAX < bytes {
+            let why = format!("at most {} are kept of one communication", ByteSize(CAPTURE_MAX));
+            keys.note(desk, NoteKind::Changed, key, why, "");
+        }
+        events.insert(to.to_owned(), ByteSize(bytes.min(CAPTURE_MAX)).to_string().into());
+        wants_error |= is_error;
     }
+    (events, wants_error)
 }
 
 fn bounds(

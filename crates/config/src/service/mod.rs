@@ -21,6 +21,7 @@ mod depends;
 mod detect;
 mod evidence;
 mod listener;
+mod output_events;
 mod tolerance;
 mod tolerance_rules;
 
@@ -127,6 +128,7 @@ pub(crate) fn read_service(
     let found = detect::read(table, scope, faults);
     let (tolerance, places) = tolerance::read(table, &found, scope, faults);
     let listener = listener::read(table, faults);
+    let output_events = output_events::read(table, faults);
     let log_spot = log.path.as_ref().map(|_| table.value_spot("log"));
     let spec = ServiceSpec {
         name,
@@ -148,6 +150,7 @@ pub(crate) fn read_service(
         tolerance,
         depends,
         listener,
+        output_events,
     };
     table.finish(faults);
     if !table.is_partial {

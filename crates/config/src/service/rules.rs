@@ -16,6 +16,7 @@ pub(crate) fn check(spec: &ServiceSpec, table: &Table<'_>, faults: &mut Faults<'
     check_times(spec, table, faults);
     check_instances(spec, table, faults);
     check_ports(spec, table, faults);
+    super::output_events::check(spec, table, faults);
 }
 
 /// A one-shot ends: it can't be ready in other ways, watched, reloaded or always restarted.

@@ -19,6 +19,17 @@ pub(super) fn show_keys(text: &mut Text, service: &ServiceSpec) {
         some([("events", Some(events.into())), ("buffer", Some(buffer.into()))]).into()
     });
     text.put("event_listener", listener);
+    let events = service.output_events;
+    let told = (events != supervisor::OutputEvents::default()).then(|| {
+        some([
+            ("stdout", Some(events.stdout.into())),
+            ("stderr", Some(events.stderr.into())),
+            ("stdout_capture", Some(events.stdout_capture.to_string().into())),
+            ("stderr_capture", Some(events.stderr_capture.to_string().into())),
+        ])
+        .into()
+    });
+    text.put("output_events", told.unwrap_or_else(|| Value::from("off")));
 }
 
 /// The sections below it. `name` is quoted where that is needed.

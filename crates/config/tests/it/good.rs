@@ -42,6 +42,9 @@ fn every_key_is_read_as_it_was_meant() {
     assert_eq!(web.process.sockets.len(), 2);
     assert!(matches!(&web.process.sockets[1].address, SocketAddress::Unix { mode: 0o660, .. }));
     assert_eq!(web.log.age_max, Some(Duration::from_hours(24)));
+    let told = web.output_events;
+    assert_eq!((told.stdout, told.stdout_capture.0, told.stderr), (true, 0, false));
+    assert_eq!(told.of(true), (false, base::ByteSize(64 << 10)));
     let setup = &config.services[&"setup".parse().unwrap()];
     assert_eq!(setup.kind, Kind::Oneshot);
     assert_eq!(setup.restart.when, RestartWhen::OnFailure);
@@ -302,4 +305,25 @@ fn off_is_stronger_than_a_default() {
         (Some(Duration::from_secs(5)), Some(StopAction::Signal(1)))
     );
     assert_eq!((b.watchdog, b.reload.clone()), (None, None));
+}
+
+#[test]
+fn output_that_listeners_are_told_of_has_to_be_told_apart() {
+    let service = |keys: &str| format!("[service.a]\ncommand = \"a\"\n{keys}\n");
+    assert_eq!(codes(&service("output_events = { stderr = true }")), ["output-not-apart"]);
+    assert_eq!(
+        codes(&service("output_events = { stderr_capture = \"1KiB\" }")),
+        ["output-not-apart"]
+    );
+    assert_eq!(codes(&service("output_events = { stdout_capture = \"5MiB\" }")).len(), 1);
+    let listener = "event_listener = { events = [\"TICK_5\"] }\noutput_events = { stdout = true }";
+    assert_eq!(codes(&service(listener)), ["listener-contradiction"]);
+    let off = good(&service("output_events = \"off\""));
+    assert_eq!(
+        off.services[&"a".parse().unwrap()].output_events,
+        supervisor::OutputEvents::default()
+    );
+    good(&service(
+        "log = { split_stderr = true }\noutput_events = { stderr = true, stdout_capture = \"off\" }",
+    ));
 }

@@ -213,6 +213,7 @@ pub(super) fn duty_spec(program: String, name: &str) -> Option<ServiceSpec> {
         tolerance: supervisor::Tolerance::default(),
         depends: BTreeMap::new(),
         listener: None,
+        output_events: supervisor::OutputEvents::default(),
     })
 }
 

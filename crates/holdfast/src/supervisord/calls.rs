@@ -23,14 +23,15 @@ const REMOTE_BYTES_MAX: usize = 64 * 1024;
 /// A log on a sick disk is not waited for longer than this.
 const DISK_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Makes one call.
+/// Makes one call, of one `connection`.
 pub(crate) async fn make(
     house: &Arc<House>,
     caller: &Caller,
+    connection: u64,
     call: MethodCall,
 ) -> Result<Value, RpcFault> {
     if call.method != "system.multicall" {
-        return make_one(house, caller, call).await;
+        return make_one(house, caller, connection, call).await;
     }
     may(caller, "system.multicall")?;
     let Call::Multicall(calls) = Call::of(call)? else { return Err(Code::UnknownMethod.bare()) };
@@ -41,7 +42,7 @@ pub(crate) async fn make(
     let mut results = Vec::new();
     for call in &calls {
         let result = match inner_call(call) {
-            Ok(call) => make_one(house, caller, call).await,
+            Ok(call) => make_one(house, caller, connection, call).await,
             Err(fault) => Err(fault),
         };
         results.push(result.unwrap_or_else(|fault| fault.to_value()));
@@ -79,6 +80,7 @@ fn may(caller: &Caller, name: &str) -> Result<(), RpcFault> {
 async fn make_one(
     house: &Arc<House>,
     caller: &Caller,
+    connection: u64,
     call: MethodCall,
 ) -> Result<Value, RpcFault> {
     may(caller, &call.method)?;
@@ -109,9 +111,9 @@ async fn make_one(
         }
         Call::Shutdown => ask(house, caller, Request::Stop { keep_services: false }).await,
         Call::Restart => ask(house, caller, Request::Upgrade { binary: None }).await,
-        Call::Reread => house.reread().await,
-        Call::AddGroup(name) => house.add_group(caller, &name).await,
-        Call::RemoveGroup(name) => house.remove_group(caller, &name).await,
+        Call::Reread => house.reread(connection).await,
+        Call::AddGroup(name) => house.add_group(caller, connection, &name).await,
+        Call::RemoveGroup(name) => house.remove_group(caller, connection, &name).await,
         Call::Info(name) => Ok(house.process(&name).await?.info.to_value()),
         Call::AllInfo => {
             let all = house.processes().await?;
@@ -124,9 +126,7 @@ async fn make_one(
         }
         Call::StartAll { wait } => house.bring(caller, Goal::Up, Whom::All, wait).await,
         Call::Stop { name, wait } => house.bring(caller, Goal::Down, Whom::Name(name), wait).await,
-        Call::StopGroup { name, wait } => {
-            house.bring(caller, Goal::Down, Whom::Group(name), wait).await
-        }
+        Call::StopGroup { name, wait } => house.stop_group(caller, connection, name, wait).await,
         Call::StopAll { wait } => house.bring(caller, Goal::Down, Whom::All, wait).await,
         Call::Signal { name, signal } => house.signal(caller, Whom::Name(name), &signal).await,
         Call::SignalGroup { name, signal } => {

@@ -67,18 +67,19 @@ impl House {
             for instance in spec.instance_ids() {
                 let name = instance.to_string();
                 let is_in_use = on_list.iter().any(|seen| seen.view.name == name);
-                let log = self.log_path(spec, &instance);
+                let log = log_path(&self.paths, spec, &instance);
                 all.push(config_value(spec, &ProcessName::of(&name), &log, is_in_use));
             }
         }
         Ok(Value::Array(all))
     }
+}
 
-    fn log_path(&self, spec: &ServiceSpec, instance: &base::InstanceId) -> PathBuf {
-        match &spec.log.path {
-            Some(path) => spec.process.render(&path.to_string_lossy(), instance).into(),
-            None => self.paths.logs().join(format!("{instance}.log")),
-        }
+/// Where the output of an instance goes.
+pub(super) fn log_path(paths: &Paths, spec: &ServiceSpec, instance: &base::InstanceId) -> PathBuf {
+    match &spec.log.path {
+        Some(path) => spec.process.render(&path.to_string_lossy(), instance).into(),
+        None => paths.logs().join(format!("{instance}.log")),
     }
 }
 
@@ -96,6 +97,8 @@ fn config_value(spec: &ServiceSpec, name: &ProcessName, log: &Path, is_in_use: b
     let codes: std::collections::BTreeSet<i32> = success.collect();
     let size = i64::try_from(spec.log.size_max.0).unwrap_or(i64::MAX).min(i64::from(i32::MAX));
     let keep = i64::from(spec.log.keep);
+    let events = spec.output_events;
+    let capture = |bytes: base::ByteSize| i64::try_from(bytes.0).unwrap_or(i64::MAX).into();
     let tries = match spec.restart.when {
         RestartWhen::Never => 0,
         RestartWhen::Always | RestartWhen::OnFailure => i64::from(spec.restart.budget),
@@ -118,16 +121,16 @@ fn config_value(spec: &ServiceSpec, name: &ProcessName, log: &Path, is_in_use: b
         ("redirect_stderr", (!is_listener && !spec.log.split_stderr).into()),
         ("startretries", tries.min(i64::from(i32::MAX)).into()),
         ("startsecs", start_seconds(spec).into()),
-        ("stdout_capture_maxbytes", 0.into()),
-        ("stdout_events_enabled", false.into()),
+        ("stdout_capture_maxbytes", capture(events.stdout_capture)),
+        ("stdout_events_enabled", events.stdout.into()),
         ("stdout_logfile", stdout),
         ("stdout_logfile_backups", keep.into()),
         ("stdout_logfile_maxbytes", size.into()),
         ("stdout_syslog", false.into()),
         ("stopsignal", signal.into()),
         ("stopwaitsecs", wait.into()),
-        ("stderr_capture_maxbytes", 0.into()),
-        ("stderr_events_enabled", false.into()),
+        ("stderr_capture_maxbytes", capture(events.stderr_capture)),
+        ("stderr_events_enabled", events.stderr.into()),
         ("stderr_logfile", stderr),
         ("stderr_logfile_backups", keep.into()),
         ("stderr_logfile_maxbytes", size.into()),

@@ -137,9 +137,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let shutdown = house.shutdown.clone();
+    let number = house.next_connection();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (house, caller) = (Arc::clone(&house), caller.clone());
-        async move { Ok::<hyper::Response<Body>, Infallible>(answer(house, caller, request).await) }
+        async move {
+            Ok::<hyper::Response<Body>, Infallible>(answer(house, caller, number, request).await)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

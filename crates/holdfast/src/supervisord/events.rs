@@ -9,16 +9,18 @@
 use super::house::House;
 use super::listeners::Listeners;
 use super::memory::Memory;
+use super::output::{self, Outputs};
 use super::pipes::Heard;
 use base::Now;
 use control::{EventRecord, Snapshot};
 use journal::FindingKind;
 use journal::segment::{Batch, Follower, Positions, SegmentError, load_cursor, save_cursor};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use supervisord::Translator;
-use supervisord::event::{Payload, TICKS};
+use supervisord::event::{EventName, Payload, TICKS};
 use tokio::sync::mpsc;
 
 /// Records of one look.
@@ -32,6 +34,17 @@ const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Between two writings of the cursor, which are synced.
 const CURSOR_PAUSE: Duration = Duration::from_secs(30);
+
+/// Looks at the output of a run that has ended: what is more than so many events is told later.
+const LAST_WORDS_LOOKS: usize = 16;
+
+/// Why outputs are followed at all.
+const OUTPUT_EVENTS: [EventName; 4] = [
+    EventName::ProcessLogStdout,
+    EventName::ProcessLogStderr,
+    EventName::ProcessCommunicationStdout,
+    EventName::ProcessCommunicationStderr,
+];
 
 /// A duty that begins within this time of the daemon tells what happened from its start on.
 const FRESH: Duration = Duration::from_secs(30);
@@ -87,6 +100,9 @@ struct Loop {
     saved: Positions,
     /// The last multiple of each period that was told.
     ticked: [i64; TICKS.len()],
+    outputs: Outputs,
+    /// When to look at them; `None`: there are none.
+    outputs_at: Option<Now>,
 }
 
 impl Loop {
@@ -127,9 +143,12 @@ impl Loop {
             cursor_path,
             cursor_after: Now::ZERO,
             ticked: TICKS.map(|(_, period)| floor(now, period)),
+            outputs: Outputs::default(),
+            outputs_at: None,
         };
         let config = turning.house.config();
         turning.listeners.configure(&config);
+        turning.follow_outputs(&config, history_before_us.unwrap_or_else(wall_micros));
         turning.meet(&snapshot);
         turning.read().await;
         // What the records say nothing of is as it is seen.
@@ -145,7 +164,8 @@ impl Loop {
             self.listeners.remember(false);
             self.save_cursor().await;
             let now = sys::clock::now();
-            let wake = [self.listeners.next_wake(), self.next_tick(now), Some(look_at)];
+            let wake =
+                [self.listeners.next_wake(), self.next_tick(now), self.outputs_at, Some(look_at)];
             let wake = wake.into_iter().flatten().min().unwrap_or(look_at);
             tokio::select! {
                 // Cancel safe: a nudge that is not seen here is seen in the next turn.
@@ -160,6 +180,11 @@ impl Loop {
                     let now = sys::clock::now();
                     if look_at <= now {
                         look_at = self.look().await;
+                    }
+                    if self.outputs_at.is_some_and(|at| at <= now) {
+                        let is_more = self.tell_outputs(None).await;
+                        let pause = if is_more { Duration::ZERO } else { output::LOOK_PAUSE };
+                        self.outputs_at = Some(sys::clock::now() + pause);
                     }
                     self.tell_ticks(now);
                     self.listeners.tick(now);
@@ -227,9 +252,10 @@ impl Loop {
             if record.source != "root" {
                 continue;
             }
-            let now = sys::clock::now();
             let payloads = self.translator.translate(record);
             if !self.is_history(record) {
+                self.tell_last_words(record).await;
+                let now = sys::clock::now();
                 let mark = record.source_seq;
                 for payload in payloads {
                     self.listeners.offer(now, payload, Some(mark));
@@ -264,6 +290,7 @@ impl Loop {
                 }
                 let config = self.house.config();
                 self.listeners.configure(&config);
+                self.follow_outputs(&config, record.wall_us);
                 // A service that has become a listener without a restart, or runs already.
                 if let Ok(snapshot) = self.house.snapshot().await {
                     self.meet(&snapshot);
@@ -271,6 +298,79 @@ impl Loop {
             }
             _ => {}
         }
+    }
+
+    /// Follows what listeners want to be told of. What began after `since_us` is told from its start.
+    fn follow_outputs(&mut self, config: &config::Config, since_us: i64) {
+        let wanted = OUTPUT_EVENTS.iter().any(|event| self.listeners.wants(*event));
+        let since = Duration::from_micros(u64::try_from(since_us).unwrap_or_default());
+        if wanted {
+            self.outputs.configure(config, &self.house.paths, SystemTime::UNIX_EPOCH + since);
+        } else {
+            self.outputs = Outputs::default();
+        }
+        self.outputs_at = (!self.outputs.is_empty()).then(sys::clock::now);
+    }
+
+    /// What a run wrote comes before its end, as far as it is in its log by now.
+    async fn tell_last_words(&mut self, record: &EventRecord) {
+        if record.kind != "service.exited" || !self.outputs.has(&record.subject) {
+            return;
+        }
+        for _ in 0..LAST_WORDS_LOOKS {
+            if !self.tell_outputs(Some(record)).await {
+                break;
+            }
+        }
+        let now = sys::clock::now();
+        for payload in self.outputs.end(&record.subject) {
+            self.listeners.offer(now, payload, None);
+        }
+    }
+
+    /// Tells what was written since the last time: by one that has ended, or by all. True: there is
+    /// more.
+    async fn tell_outputs(&mut self, ended: Option<&EventRecord>) -> bool {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        let only = ended.map(|record| record.subject.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let read = outputs.read(only.as_deref());
+            (outputs, read)
+        });
+        // As with the follower: only a panic loses them.
+        let Ok((outputs, reads)) = reading.await else {
+            self.house.shutdown.cancel();
+            return false;
+        };
+        self.outputs = outputs;
+        if reads.is_empty() {
+            return false;
+        }
+        let pids = match ended {
+            Some(record) => {
+                let pid = record.data.get("pid").and_then(serde_json::Value::as_u64);
+                let pid = pid.and_then(|pid| u32::try_from(pid).ok());
+                pid.map(|pid| (record.subject.clone(), pid)).into_iter().collect()
+            }
+            None => self.pids().await,
+        };
+        let now = sys::clock::now();
+        for read in &reads {
+            if 0 < read.skipped {
+                self.listeners.skipped(now, read.instance(), read.skipped);
+            }
+            for payload in self.outputs.tell(read, pids.get(read.instance()).copied()) {
+                self.listeners.offer(now, payload, None);
+            }
+        }
+        reads.iter().any(output::Read::is_full)
+    }
+
+    /// Who runs as which process.
+    async fn pids(&self) -> BTreeMap<String, u32> {
+        let Ok(snapshot) = self.house.snapshot().await else { return BTreeMap::new() };
+        let views = snapshot.services.iter().flat_map(|service| &service.instances);
+        views.filter_map(|view| Some((view.name.clone(), view.pid?))).collect()
     }
 
     /// Begins to talk to the listeners that run and that nobody talks to.

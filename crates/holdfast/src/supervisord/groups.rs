@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use supervisord::rpc::Value;
-use supervisord::{Code, RpcFault};
+use supervisord::{Code, RpcFault, group_result};
 
 /// Reading the files and the user database takes at most this long.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
@@ -27,6 +27,10 @@ pub(crate) struct Groups {
     pending: BTreeSet<String>,
     /// Of these, what was new, and came with another group's `add`.
     came_along: BTreeSet<String>,
+    /// Of these, what was changed, and was taken with another group's `add`: the root restarts it.
+    changed_along: BTreeSet<String>,
+    /// The connection that asked for the `reread`.
+    by: Option<u64>,
 }
 
 impl Groups {
@@ -38,6 +42,12 @@ impl Groups {
         self.hidden.contains(group)
     }
 
+    /// Whether a connection that goes through its update group by group has had this one restarted
+    /// already, with another's `add`. What others ask is done as they ask it.
+    pub(crate) fn was_taken(&self, connection: u64, group: &str) -> bool {
+        self.by == Some(connection) && self.changed_along.contains(group)
+    }
+
     /// Another configuration is in force: what is not in it is not off the list either.
     pub(crate) fn configured(&mut self, config: &Config) {
         self.hidden.retain(|group| config.services.keys().any(|name| name.as_str() == group));
@@ -46,7 +56,7 @@ impl Groups {
 
 impl House {
     /// What would change if the configuration were taken now.
-    pub(crate) async fn reread(&self) -> Result<Value, RpcFault> {
+    pub(crate) async fn reread(&self, connection: u64) -> Result<Value, RpcFault> {
         let (_, difference) = self.compare().await?;
         let names = |names: &mut dyn Iterator<Item = String>| {
             Value::Array(names.map(Value::Text).collect())
@@ -58,14 +68,28 @@ impl House {
             let mut groups = self.groups();
             groups.pending = added.clone().chain(changed.clone()).chain(removed.clone()).collect();
             groups.came_along.clear();
+            groups.changed_along.clear();
+            groups.by = Some(connection);
         }
         let three = [names(&mut { added }), names(&mut { changed }), names(&mut { removed })];
         Ok(Value::Array(vec![Value::Array(three.to_vec())]))
     }
 
     /// Takes the configuration, puts the group on the list, and starts it if it starts by itself.
-    pub(crate) async fn add_group(&self, caller: &Caller, name: &str) -> Result<Value, RpcFault> {
-        let known = group_of(self.processes_to_act_on().await?, name).is_ok();
+    pub(crate) async fn add_group(
+        &self,
+        caller: &Caller,
+        connection: u64,
+        name: &str,
+    ) -> Result<Value, RpcFault> {
+        if self.groups().was_taken(connection, name) {
+            self.groups().changed_along.remove(name);
+            return Ok(Value::Bool(true));
+        }
+        let all = self.processes_to_act_on().await?;
+        let up = all.iter().filter(|seen| seen.state().is_up());
+        let up: BTreeSet<String> = up.map(|seen| seen.info.name.group.clone()).collect();
+        let known = group_of(all, name).is_ok();
         let (was_hidden, came_along) = {
             let mut groups = self.groups();
             groups.pending.remove(name);
@@ -85,7 +109,11 @@ impl House {
         if !difference.is_empty() {
             self.take(caller).await?;
             let new = difference.added.iter().map(ToString::to_string).filter(|new| new != name);
-            self.groups().came_along.extend(new);
+            let changed = difference.changed.iter().filter(|change| change.restart);
+            let changed = changed.map(|change| change.name.to_string());
+            let mut groups = self.groups();
+            groups.came_along.extend(new);
+            groups.changed_along.extend(changed.filter(|of| of != name && up.contains(of)));
         }
         self.groups().hidden.remove(name);
         if was_hidden && autostart {
@@ -98,8 +126,13 @@ impl House {
     pub(crate) async fn remove_group(
         &self,
         caller: &Caller,
+        connection: u64,
         name: &str,
     ) -> Result<Value, RpcFault> {
+        if self.groups().was_taken(connection, name) {
+            self.groups().pending.remove(name);
+            return Ok(Value::Bool(true));
+        }
         let group = group_of(self.processes_to_act_on().await?, name)?;
         if group.iter().any(|seen| !seen.state().is_down()) {
             return Err(Code::StillRunning.of(name));
@@ -117,6 +150,22 @@ impl House {
             }
         }
         Ok(Value::Bool(true))
+    }
+
+    /// Stops a group, unless this is a step of an update that has done with it already.
+    pub(crate) async fn stop_group(
+        &self,
+        caller: &Caller,
+        connection: u64,
+        name: String,
+        wait: bool,
+    ) -> Result<Value, RpcFault> {
+        if !self.groups().was_taken(connection, &name) {
+            return self.bring(caller, Goal::Down, Whom::Group(name), wait).await;
+        }
+        let group = group_of(self.processes_to_act_on().await?, &name)?;
+        let results = group.iter().map(|seen| group_result(&seen.info.name, &Ok(())));
+        Ok(Value::Array(results.collect()))
     }
 
     /// The configuration in the files, and how it differs from the one in force.

@@ -12,6 +12,7 @@ use control::{
 };
 use jiff::tz::TimeZone;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use supervisord::{Code, Logs, ProcessInfo, ProcessState, RpcFault, Wanted, wanted};
 use tokio::sync::{Semaphore, watch};
@@ -39,6 +40,7 @@ pub(crate) struct House {
     main_log: Mutex<MainLog>,
     groups: Mutex<Groups>,
     tasks: Mutex<JoinSet<()>>,
+    connections: AtomicU64,
 }
 
 /// A process that was found.
@@ -79,6 +81,7 @@ impl House {
             main_log: Mutex::default(),
             groups: Mutex::default(),
             tasks: Mutex::default(),
+            connections: AtomicU64::default(),
         })
     }
 
@@ -95,6 +98,11 @@ impl House {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task)
+    }
+
+    /// A number that no connection had before.
+    pub(crate) fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The configuration in force.

@@ -68,6 +68,7 @@ impl hyper::body::Body for Body {
 pub(crate) async fn answer(
     house: Arc<House>,
     caller: Caller,
+    connection: u64,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
@@ -81,7 +82,7 @@ pub(crate) async fn answer(
     let path = request.uri().path().to_owned();
     let rest = path.strip_prefix("/logtail/");
     match (request.method(), path.as_str(), rest) {
-        (&Method::POST, "/RPC2" | "/RPC2/", _) => call(house, caller, request).await,
+        (&Method::POST, "/RPC2" | "/RPC2/", _) => call(house, caller, connection, request).await,
         (_, "/RPC2" | "/RPC2/", _) => {
             plain(StatusCode::BAD_REQUEST, "XML-RPC is asked by POST".to_owned())
         }
@@ -127,7 +128,12 @@ async fn drain(body: Incoming) {
     let _ = tokio::time::timeout(DRAIN_DEADLINE, body).await;
 }
 
-async fn call(house: Arc<House>, caller: Caller, request: Request<Incoming>) -> Response<Body> {
+async fn call(
+    house: Arc<House>,
+    caller: Caller,
+    connection: u64,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let body = Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect();
     let bytes = match tokio::time::timeout(BODY_DEADLINE, body).await {
         Ok(Ok(collected)) => collected.to_bytes(),
@@ -145,7 +151,7 @@ async fn call(house: Arc<House>, caller: Caller, request: Request<Incoming>) -> 
         Ok(call) => call,
         Err(error) => return plain(StatusCode::BAD_REQUEST, error.to_string()),
     };
-    let xml = match calls::make(&house, &caller, call).await {
+    let xml = match calls::make(&house, &caller, connection, call).await {
         Ok(value) => write_response(&value),
         Err(fault) => write_fault(&fault),
     };

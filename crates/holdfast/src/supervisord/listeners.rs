@@ -40,6 +40,9 @@ pub(crate) struct Listeners {
     offered: Option<u64>,
     heard: mpsc::Sender<Heard>,
     remembered: Memory,
+    /// Output that was passed over, of whom, since the last word about it.
+    skipped: BTreeMap<String, u64>,
+    skipped_after: Now,
 }
 
 struct Entry {
@@ -74,7 +77,17 @@ impl Listeners {
         let (heard, hearing) = mpsc::channel(HEARD_MAX);
         let (serial, offered) = (memory.serial, memory.settled);
         let pools = BTreeMap::new();
-        let new = Self { house, memory_path, pools, serial, offered, heard, remembered: memory };
+        let new = Self {
+            house,
+            memory_path,
+            pools,
+            serial,
+            offered,
+            heard,
+            remembered: memory,
+            skipped: BTreeMap::new(),
+            skipped_after: Now::ZERO,
+        };
         (new, hearing)
     }
 
@@ -208,6 +221,7 @@ impl Listeners {
 
     /// Time has passed.
     pub(crate) fn tick(&mut self, now: Now) {
+        self.say_skipped(now);
         let names: Vec<String> = self.pools.keys().cloned().collect();
         for name in names {
             let mut out = Vec::new();
@@ -235,7 +249,8 @@ impl Listeners {
             let patience = entry.links.values().filter_map(|link| link.patience);
             patience.chain(entry.pool.next_wake()).chain(say)
         });
-        wakes.min()
+        let skipped = (!self.skipped.is_empty()).then_some(self.skipped_after);
+        wakes.chain(skipped).min()
     }
 
     /// Whether any listener wants an event of this name.
@@ -335,6 +350,30 @@ impl Listeners {
         record.data.insert("dropped_in_all".into(), all.into());
         let house = Arc::clone(&self.house);
         self.house.run(async move { house.record(record).await });
+    }
+
+    /// Output of a service came faster than it can be told.
+    pub(crate) fn skipped(&mut self, now: Now, instance: &str, bytes: u64) {
+        *self.skipped.entry(instance.to_owned()).or_default() += bytes;
+        self.say_skipped(now);
+    }
+
+    fn say_skipped(&mut self, now: Now) {
+        if self.skipped.is_empty() || now < self.skipped_after {
+            return;
+        }
+        self.skipped_after = now + SAY_PAUSE;
+        for (instance, bytes) in std::mem::take(&mut self.skipped) {
+            let message = format!(
+                "listeners are not told {} of what {instance} wrote: it writes faster than events go",
+                base::ByteSize(bytes)
+            );
+            let kind = "listener.output_skipped";
+            let mut record = event(&instance, kind, Severity::Warning, message);
+            record.data.insert("bytes".into(), bytes.into());
+            let house = Arc::clone(&self.house);
+            self.house.run(async move { house.record(record).await });
+        }
     }
 
     fn restart(&self, instance: &str) {

@@ -21,6 +21,7 @@ mod listeners;
 mod logfiles;
 mod main_log;
 mod memory;
+mod output;
 mod pipes;
 mod tail;
 

@@ -39,6 +39,7 @@ mod superlance;
 mod supervisord;
 mod supervisord_doors;
 mod supervisord_listeners;
+mod supervisord_output;
 mod support;
 mod tolerance;
 mod watchdog;

@@ -259,6 +259,37 @@ fn h27_supervisorctl_takes_a_changed_configuration() {
     }
 }
 
+/// Holdfast takes a configuration as a whole, supervisorctl goes through it group by group.
+#[test]
+fn h27_an_update_of_several_groups_restarts_each_of_them_once() {
+    for client in clients() {
+        let config = |number: u32| {
+            let sleep = |name: &str, number| {
+                format!("[service.{name}]\ncommand = [\"sleep\", \"{number}\"]\n")
+            };
+            let (one, two, three) = (1000 + number, 2000 + number, 3000 + number);
+            sleep("one", one) + &sleep("two", two) + &sleep("three", three)
+        };
+        let daemon = start(&config(0));
+        ready(&client, &daemon);
+        let names = ["one", "two", "three"];
+        let old = names.map(|name| daemon.wait_state(name, "running").pid.unwrap());
+        daemon.configure(&format!("{FACE}{}", config(1)));
+        let text = expect(&client, &daemon, "update", 0, &[]);
+        for (name, old) in names.iter().zip(old) {
+            assert!(text.contains(&format!("{name}: updated process group")), "{text}");
+            daemon.wait_replaced(name, old);
+            let started = daemon.try_events(&["--subject", name]).unwrap();
+            let started = started.iter().filter(|event| event.kind == "service.starting");
+            assert_eq!(started.count(), 2, "{name}: at first, and by the update\n{}", daemon.log());
+        }
+        // What is asked afterwards is done, as long as it may be asked.
+        let stopped = daemon.wait_state("three", "running").pid.unwrap();
+        expect(&client, &daemon, "stop three:*", 0, &["three: stopped"]);
+        assert!(!alive(stopped));
+    }
+}
+
 #[test]
 fn h27_supervisorctl_reload_starts_the_daemon_again_and_shutdown_ends_it() {
     for client in clients() {

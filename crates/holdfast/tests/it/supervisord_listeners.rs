@@ -227,3 +227,47 @@ fn h27_a_storm_of_events_drops_the_oldest_and_says_how_many() {
     assert!(event.contains("made way for newer ones"), "{event}");
     assert!(matches!(daemon.ask(Request::Ping), Reply::Pong { .. }));
 }
+
+/// Ten thousand events within moments: each is in the journal, a listener that takes none has the
+/// newest, and how many made way is said.
+#[test]
+fn h27_ten_thousand_events_at_once_are_all_recorded_and_what_a_listener_misses_is_counted() {
+    const CALLS: usize = 1_000;
+    const ALL: usize = 10_000;
+    let remote = |events: &[control::EventRecord]| {
+        events.iter().filter(|event| event.kind == "supervisord.remote").count()
+    };
+    let daemon = Daemon::start(
+        "[service.ear]\ncommand = [\"sleep\", \"1000\"]\n\
+         event_listener = { events = [\"REMOTE_COMMUNICATION\"], buffer = 10 }\n",
+    );
+    daemon.wait_state("ear", "running");
+    let call = "<value><struct><member><name>methodName</name>\
+        <value>supervisor.sendRemoteCommEvent</value></member><member><name>params</name>\
+        <value><array><data><value>storm</value><value>x</value></data></array></value></member>\
+        </struct></value>";
+    let body = format!(
+        "<?xml version='1.0'?><methodCall><methodName>system.multicall</methodName><params><param>\
+         <value><array><data>{}</data></array></value></param></params></methodCall>",
+        call.repeat(CALLS)
+    );
+    let socket = daemon.path("run/supervisor.sock");
+    for _ in 0..ALL / CALLS {
+        let answer =
+            crate::supervisord_doors::talk(&socket, &crate::supervisord_doors::post(&body));
+        assert_eq!(answer.matches("<boolean>1</boolean>").count(), CALLS, "{answer}");
+    }
+    assert!(matches!(daemon.ask(Request::Ping), Reply::Pong { .. }));
+    wait_for("all are in the journal", || {
+        match remote(&daemon.try_events(&["--subject", "holdfast"])?) {
+            ALL => Ok(()),
+            some => Err(format!("{some}")),
+        }
+    });
+    wait_for("all but the newest made way, and it is said", || {
+        let said = daemon.try_events(&["--subject", "ear"])?;
+        let said: Vec<_> = said.iter().filter(|event| event.kind == "listener.dropped").collect();
+        let all = said.last().and_then(|event| event.data["dropped_in_all"].as_u64());
+        if all == Some(ALL as u64 - 10) { Ok(()) } else { Err(format!("{said:#?}")) }
+    });
+}

@@ -105,3 +105,25 @@ fn a_tail_and_what_follows_it_meet_exactly() {
     append(&log, " and half\n");
     assert_eq!(follow.poll(10).unwrap(), ["half and half"]);
 }
+
+#[test]
+fn following_by_bytes_waits_for_no_line_end_and_loses_none_over_rotations() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("web.log");
+    write(&log, "before");
+    let (mut late, mut early) = (follow(&log).unwrap(), follow_from_start(&log));
+    assert_eq!(late.poll_bytes(10).unwrap(), b"");
+    assert_eq!(early.poll_bytes(3).unwrap(), b"bef");
+    append(&log, "a\nb");
+    assert_eq!(late.poll_bytes(10).unwrap(), b"a\nb");
+    rotate(&log);
+    append(&log, "c");
+    rotate(&log);
+    append(&log, "de");
+    assert_eq!(late.poll_bytes(1).unwrap(), b"c");
+    assert_eq!(late.poll_bytes(10).unwrap(), b"de");
+    append(&log, "fgh");
+    assert_eq!(late.behind().unwrap(), 3);
+    assert_eq!(early.poll_bytes(100).unwrap(), b"orea\nbcdefgh");
+    assert_eq!(early.behind().unwrap(), 0);
+}

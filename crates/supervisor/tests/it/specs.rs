@@ -54,6 +54,7 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
         tolerance: supervisor::Tolerance::default(),
         depends: BTreeMap::new(),
         listener: None,
+        output_events: supervisor::OutputEvents::default(),
     }
 }
 

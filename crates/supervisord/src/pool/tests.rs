@@ -214,3 +214,24 @@ proptest! {
         }
     }
 }
+
+/// However many events a listener lets wait: output that waits has a bound in bytes, too.
+#[test]
+fn h27_output_that_waits_is_bounded_in_bytes() {
+    let mut driver = Driver { pool: pool(100_000), serial: 0 };
+    let name = crate::ProcessName::of("web");
+    let text = "x".repeat(64 * 1024);
+    let log = Arc::new(Payload::Log { name, pid: 1, is_error: false, text });
+    let fit = OUTPUT_BYTES_MAX / (64 * 1024);
+    for _ in 0..fit {
+        assert_eq!(driver.offer(&log), []);
+    }
+    let out = driver.offer(&log);
+    assert!(matches!(out.as_slice(), [PoolOutput::Dropped(_)]), "the oldest makes way");
+    assert_eq!((driver.pool.waiting(), driver.pool.dropped()), (fit, 1));
+    // What is short has room all the same, and what was sent makes room.
+    assert_eq!(driver.offer(&group("web")), []);
+    driver.join("a");
+    assert_eq!(driver.hear(NOW, "a", "READY\n").len(), 1);
+    assert_eq!(driver.offer(&log), []);
+}
