@@ -99,7 +99,7 @@ impl Post {
     }
 
     /// Every mail that has arrived, oldest first.
-    fn mails(&self) -> Vec<Value> {
+    pub(crate) fn mails(&self) -> Vec<Value> {
         let names = fs::read_dir(self.path("mails")).unwrap().flatten().map(|entry| entry.path());
         let mut names: Vec<_> = names
             .filter(|path| path.extension().is_some_and(|e| e == "json"))
@@ -128,15 +128,15 @@ impl Drop for Server {
     }
 }
 
-fn read_json(path: &Path) -> Value {
+pub(crate) fn read_json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn header<'a>(mail: &'a Value, name: &str) -> &'a str {
+pub(crate) fn header<'a>(mail: &'a Value, name: &str) -> &'a str {
     mail["headers"][name].as_str().unwrap_or_default()
 }
 
-fn body(mail: &Value) -> &str {
+pub(crate) fn body(mail: &Value) -> &str {
     mail["body"].as_str().unwrap()
 }
 
@@ -194,7 +194,7 @@ fn queue(daemon: &Daemon) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn wait_queue(daemon: &Daemon, count: usize) -> Value {
+pub(crate) fn wait_queue(daemon: &Daemon, count: usize) -> Value {
     wait_for(&format!("{count} mails wait"), || {
         let queue = queue(daemon);
         let waiting = queue["waiting"].as_array().unwrap().len();
