@@ -12,6 +12,7 @@ mod adoption;
 mod api;
 mod bad_input;
 mod balancer;
+mod bare;
 mod cli;
 mod console_page;
 mod crowd;
