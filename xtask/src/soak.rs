@@ -9,16 +9,23 @@ use crate::faults::build;
 use crate::report::{say, title};
 use anyhow::{Context, Result, bail};
 use std::time::Duration;
-use trial::{Overlap, Programs, Soak};
+use trial::{Overlap, Programs};
 
 const USAGE: &str = "\
 usage: cargo xtask soak replacements [options]
        cargo xtask soak starvation [options]
 
-  --count N       replacements of each kind, instead of 1000
+  --count N       replacements of each kind, instead of 1000, which take an hour
+  --kind KIND     only socket, beside or after
   --for TIME      how long the machine is starved, instead of 1h: 90s, 10m
   --release       with the release build
 ";
+
+const KINDS: &[(&str, &str)] = &[
+    ("socket", "one instance, its socket passed on"),
+    ("beside", "two instances behind HAProxy, successors beside them"),
+    ("after", "two instances behind HAProxy, successors after them"),
+];
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
@@ -46,19 +53,17 @@ fn starvation(options: &Options) -> Result<()> {
 
 fn replacements(options: &Options) -> Result<()> {
     let (count, holdfast) = (options.count, build(options.release)?);
-    let kinds: [(&str, &dyn Fn() -> Result<Soak>); 3] = [
-        ("one instance, its socket passed on", &|| trial::behind_a_socket(&holdfast, count)),
-        ("two instances behind HAProxy, successors beside them", &|| {
-            trial::behind_haproxy(&holdfast, count, Overlap::Beside)
-        }),
-        ("two instances behind HAProxy, successors after them", &|| {
-            trial::behind_haproxy(&holdfast, count, Overlap::After)
-        }),
-    ];
     let mut failed = 0;
-    for (name, kind) in kinds {
-        title(name);
-        let soak = kind()?;
+    for (kind, about) in KINDS {
+        if options.kind.as_ref().is_some_and(|wanted| wanted != kind) {
+            continue;
+        }
+        title(about);
+        let soak = match *kind {
+            "socket" => trial::behind_a_socket(&holdfast, count),
+            "beside" => trial::behind_haproxy(&holdfast, count, Overlap::Beside),
+            _ => trial::behind_haproxy(&holdfast, count, Overlap::After),
+        }?;
         say(&soak.text());
         failed += soak.report.failed();
     }
@@ -70,13 +75,16 @@ fn replacements(options: &Options) -> Result<()> {
 
 struct Options {
     count: usize,
+    /// `None`: all.
+    kind: Option<String>,
     lasting: Duration,
     release: bool,
 }
 
 /// `own` is the one option that only this soak has.
 fn parse(arguments: &[&str], own: &str) -> Result<Options> {
-    let mut options = Options { count: 1_000, lasting: Duration::from_hours(1), release: false };
+    let mut options =
+        Options { count: 1_000, kind: None, lasting: Duration::from_hours(1), release: false };
     let mut rest = arguments.iter();
     while let Some(option) = rest.next() {
         match *option {
@@ -84,6 +92,10 @@ fn parse(arguments: &[&str], own: &str) -> Result<Options> {
             "--count" if own == "--count" => {
                 let value = rest.next().context(USAGE)?;
                 options.count = value.parse().ok().filter(|count| 0 < *count).context(USAGE)?;
+            }
+            "--kind" if own == "--count" => {
+                let known = |kind: &&&str| KINDS.iter().any(|(known, _)| known == *kind);
+                options.kind = Some((*rest.next().filter(known).context(USAGE)?).to_owned());
             }
             "--for" if own == "--for" => {
                 let value = rest.next().context(USAGE)?;
@@ -115,6 +127,8 @@ mod tests {
         assert!((options.count, options.release) == (5, true));
         assert_eq!(replacements(&[]).unwrap().count, 1_000);
         assert!(replacements(&["--count", "0"]).is_err() && replacements(&["--count"]).is_err());
+        let one = replacements(&["--kind", "beside"]).unwrap().kind;
+        assert!(one.as_deref() == Some("beside") && replacements(&["--kind", "x"]).is_err());
         assert!(replacements(&["--fast"]).is_err() && replacements(&["--for", "1m"]).is_err());
     }
 

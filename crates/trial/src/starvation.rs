@@ -53,7 +53,7 @@ pub struct Starvation {
     /// The share of time in which somebody waited for a processor, in percent: the highest mean of
     /// ten seconds that the kernel told of. `None`: it does not tell.
     pub pressure: Option<f64>,
-    /// Requests of our own that were answered, and those that were not within a second.
+    /// Requests of our own that were answered, and those that were not.
     pub answered: usize,
     /// See there.
     pub unanswered: usize,
@@ -154,7 +154,7 @@ impl Starvation {
         });
         let mut text = format!(
             "{:.0} s with {} busy threads{pressure}: {} requests answered, the slowest within \
-             {:.0} ms, {} not within a second; called sick {} times, left alone because the host \
+             {:.0} ms, {} not answered; called sick {} times, left alone because the host \
              starved {} times, touched {} times",
             self.lasted.as_secs_f64(),
             self.hogs,
