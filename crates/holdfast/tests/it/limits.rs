@@ -24,7 +24,7 @@ fn services(daemon: &Daemon) -> Vec<(u32, String)> {
 }
 
 #[test]
-fn a_service_beyond_its_memory_limit_is_killed_and_the_event_says_so() {
+fn h7_a_service_beyond_its_memory_limit_is_killed_and_the_event_says_so() {
     let mut daemon = Daemon::prepare(
         "[service.good]\ncommand = [\"sleep\", \"1000\"]\n\
          [service.hog]\ncommand = [\"python3\", \"{dir}/hog.py\"]\nrestart = \"never\"\n\

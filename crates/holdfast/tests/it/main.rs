@@ -13,6 +13,7 @@ mod api;
 mod bad_input;
 mod balancer;
 mod bare;
+mod blame;
 mod cli;
 mod console_page;
 mod crowd;

@@ -299,7 +299,7 @@ fn h14_a_stopped_process_is_believed_at_its_first_bad_answer() {
 }
 
 #[test]
-fn a_detector_of_what_does_not_exist_says_that_it_can_not_tell() {
+fn h12_a_detector_of_what_does_not_exist_says_that_it_can_not_tell() {
     let nothing = |_| Sample { sockets: None, lock_waits: None, ..idle() };
     let rules = [
         ("stuck", backlog(5, None, 10)),
