@@ -120,7 +120,11 @@ impl News<'_> {
             "service.finished" => self.finished(),
             "service.failed" | "service.budget_spent" => self.fatal(),
             "service.start_failed" if record.severity == Severity::Error => self.fatal(),
-            "service.start_failed" | "service.restart_scheduled" => self.backoff(),
+            "service.start_failed" => self.backoff(),
+            "service.restart_scheduled" => {
+                self.ended_unseen();
+                self.backoff();
+            }
             _ => {}
         }
     }
@@ -252,6 +256,15 @@ impl News<'_> {
         }
     }
 
+    /// It is started again although nobody has recorded its end: that came while no holdfast was
+    /// there to see it.
+    fn ended_unseen(&mut self) {
+        if self.told.state == ProcessState::Running {
+            self.told.replaced = self.told.run;
+            self.change(NewState::Exited { pid: self.told.pid, expected: false });
+        }
+    }
+
     fn backoff(&mut self) {
         if self.told.state == ProcessState::Starting {
             self.told.ended = None;
@@ -277,10 +290,11 @@ impl News<'_> {
 /// The state before a record of an instance that nothing is known of.
 fn usual_before(kind: &str) -> ProcessState {
     match kind {
-        "service.ready" | "service.start_failed" | "service.restart_scheduled" => {
-            ProcessState::Starting
-        }
-        "service.stopping" | "service.exited" | "service.finished" => ProcessState::Running,
+        "service.ready" | "service.start_failed" => ProcessState::Starting,
+        "service.stopping"
+        | "service.exited"
+        | "service.finished"
+        | "service.restart_scheduled" => ProcessState::Running,
         "service.stopped" => ProcessState::Stopping,
         "service.failed" | "service.budget_spent" => ProcessState::Backoff,
         _ => ProcessState::Stopped,

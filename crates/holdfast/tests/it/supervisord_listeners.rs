@@ -191,6 +191,10 @@ fn h27_what_happens_while_the_duty_is_dead_is_told_afterwards_and_the_listener_g
     daemon.run();
     let next = daemon.wait_replaced("web", web).pid.unwrap();
     assert_eq!(daemon.instance("ear").pid, Some(ear), "the listener goes on");
+    // Whether the new duty knows its pid depends on how far the old one came.
+    wait_for("the end that nobody saw is told", || {
+        told(&daemon, "PROCESS_STATE_EXITED processname:web groupname:web from_state:RUNNING")
+    });
     kill(next, "KILL");
     let words = format!(
         "PROCESS_STATE_EXITED processname:web groupname:web from_state:RUNNING expected:0 pid:{next}"

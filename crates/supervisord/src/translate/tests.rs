@@ -69,6 +69,27 @@ fn a_life_with_a_crash_and_a_stop() {
 }
 
 #[test]
+fn an_end_that_nobody_saw_is_told_and_the_next_run_is_no_successor_beside_it() {
+    let mut records = started(1, 10);
+    records.push(bad("service.restart_scheduled", json!({"restarts": 1, "delay_ms": 0})));
+    records.extend(started(2, 11));
+    records.push(bad("service.exited", json!({"run": 2, "pid": 11, "asked": false})));
+    let expect = [
+        "STARTING from_state:STOPPED tries:0",
+        "RUNNING from_state:STARTING pid:10",
+        "EXITED from_state:RUNNING expected:0 pid:10",
+        "STARTING from_state:EXITED tries:0",
+        "RUNNING from_state:STARTING pid:11",
+        "EXITED from_state:RUNNING expected:0 pid:11",
+    ];
+    assert_eq!(tell(&mut Translator::default(), &records), expect);
+    // Who has only begun to read then knows as much, but for the pid.
+    let told = tell(&mut Translator::default(), &records[2..]);
+    assert_eq!(told[0], "EXITED from_state:RUNNING expected:0 pid:0");
+    assert_eq!(told[1..], expect[3..]);
+}
+
+#[test]
 fn starts_that_fail_are_counted_and_given_up() {
     let mut records = Vec::new();
     for run in 1..3 {
