@@ -37,7 +37,7 @@ pub(super) fn wants(tolerance: &Tolerance) -> Wants {
                 LeakResource::Memory => wants.memory = true,
                 LeakResource::Swap => wants.swap = true,
                 LeakResource::Descriptors => wants.descriptors = true,
-                LeakResource::Threads => wants.threads = true,
+                LeakResource::Threads => wants.zombies = true,
                 LeakResource::CloseWait => wants.sockets = true,
                 LeakResource::Disk(_) => {}
             },

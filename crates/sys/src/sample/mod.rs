@@ -56,8 +56,10 @@ pub struct Wants {
     pub swap: bool,
     /// [`RunSample::descriptors`].
     pub descriptors: bool,
-    /// [`RunSample::lock_waits`], [`RunSample::switches`], [`RunSample::run_delay`],
-    /// [`RunSample::uninterruptible`] and zombies.
+    /// [`RunSample::zombies`]; with [`Self::threads`] they are told in any case.
+    pub zombies: bool,
+    /// [`RunSample::lock_waits`], [`RunSample::switches`], [`RunSample::run_delay`] and
+    /// [`RunSample::uninterruptible`]: where each thread sleeps, which costs most.
     pub threads: bool,
     /// [`RunSample::sockets`].
     pub sockets: bool,
@@ -65,8 +67,14 @@ pub struct Wants {
 
 impl Wants {
     /// Everything.
-    pub const ALL: Self =
-        Self { memory: true, swap: true, descriptors: true, threads: true, sockets: true };
+    pub const ALL: Self = Self {
+        memory: true,
+        swap: true,
+        descriptors: true,
+        zombies: true,
+        threads: true,
+        sockets: true,
+    };
 }
 
 /// What is looked at: one run of one service.

@@ -55,7 +55,9 @@ impl RunWatch {
         scratch: &mut Scratch,
     ) -> RunSample {
         let mut sample = RunSample::default();
-        let mut threads = Threads::default();
+        let wants = self.target.wants;
+        let only_children = wants.zombies && !wants.threads;
+        let mut threads = Threads { only_children, ..Threads::default() };
         let mut sums = Sums::new();
         let listed = self.target.group.as_ref().and_then(|group| group.members().ok());
         let members = match listed {
@@ -76,8 +78,10 @@ impl RunWatch {
             sample.cannot_tell("it has more processes than are looked at");
         }
         sums.put_into(&self.target, &mut sample);
-        if self.target.wants.threads {
+        if wants.zombies || wants.threads {
             sample.zombies += zombies_among(&threads.children, &members);
+        }
+        if wants.threads {
             put_threads(threads, &mut sample);
         }
         self.put_limits(now, mounts, &members, &mut sample);
@@ -168,7 +172,7 @@ impl RunWatch {
 
     fn put_limits(&mut self, now: Now, mounts: &Mounts, members: &[u32], sample: &mut RunSample) {
         let wants = self.target.wants;
-        if !(wants.memory || wants.swap || wants.threads) {
+        if !(wants.memory || wants.swap || wants.zombies || wants.threads) {
             return;
         }
         let is_new = |limits: &(Now, _, _)| now.since(limits.0) < LIMITS_EVERY;

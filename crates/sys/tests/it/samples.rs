@@ -21,6 +21,7 @@ struct Watched {
     spawned: Spawned,
     sampler: Sampler<u32>,
     output: Output,
+    token: String,
     ended: bool,
 }
 
@@ -40,9 +41,10 @@ impl Watched {
         let spawned = spawn(&plan).unwrap();
         let mut sampler = Sampler::new(std::process::id());
         let known = vec![spawned.pid];
-        sampler.watch(1, Target { group: None, token, known, wants: Wants::ALL });
+        let target = Target { group: None, token: token.clone(), known, wants: Wants::ALL };
+        sampler.watch(1, target);
         let line = output.line("its first line");
-        Some((Self { spawned, sampler, output, ended: false }, line))
+        Some((Self { spawned, sampler, output, token, ended: false }, line))
     }
 
     fn python(script: &str) -> Option<(Self, String)> {
@@ -257,6 +259,14 @@ while True: signal.pause()
     sys::process::kill(watched.spawned.pid, libc::SIGUSR1);
     let sample = watched.until("a zombie", |sample| sample.zombies == 1);
     assert_eq!((sample.processes, sample.swap), (3, Some(0)));
+    // Who only wants their number is not told where threads sleep, which costs most.
+    let known = vec![watched.spawned.pid];
+    let token = watched.token.clone();
+    let wants = Wants { zombies: true, ..Wants::default() };
+    watched.sampler.watch(1, Target { group: None, token, known, wants });
+    let sample = watched.look();
+    assert_eq!((sample.zombies, sample.processes), (1, 3));
+    assert_eq!((sample.lock_waits, sample.switches, sample.memory), (None, None, None));
     let children = sys::proc_fs::children(watched.spawned.pid);
     for pid in children {
         sys::process::kill(pid, libc::SIGKILL);

@@ -118,7 +118,8 @@ fn times(mut times: Vec<Duration>) -> String {
         (Some(median), Some(worst)) => {
             format!("{:.2} s ({:.2})", median.as_secs_f64(), worst.as_secs_f64())
         }
-        _ => "never".to_owned(),
+        // Whoever is served by a successor beside it does not wait for its end.
+        _ => "after the successor served".to_owned(),
     }
 }
 
