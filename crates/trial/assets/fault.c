@@ -326,12 +326,22 @@ static int backend_answers(void) {
     return good;
 }
 
+/* Whoever looks at our stacks stops us for a moment, and a call with a time limit is interrupted by
+ * that, without any handler: signal(7). */
+static ssize_t read_on(int connection, void *buffer, size_t bytes) {
+    ssize_t got;
+    do
+        got = read(connection, buffer, bytes);
+    while (got < 0 && errno == EINTR);
+    return got;
+}
+
 /* All of a request, up to its empty line; false if the peer goes away first. */
 static int request_is_read(int connection) {
     char text[4096];
     size_t length = 0;
     while (length < sizeof text - 1) {
-        ssize_t got = read(connection, text + length, sizeof text - 1 - length);
+        ssize_t got = read_on(connection, text + length, sizeof text - 1 - length);
         if (got <= 0)
             return 0;
         length += (size_t)got;
@@ -362,7 +372,7 @@ static void answer(int connection) {
         return;
     /* Closed by us first, but not before the peer has everything: a reset would take it back. */
     shutdown(connection, SHUT_WR);
-    while (0 < read(connection, text, sizeof text)) {
+    while (0 < read_on(connection, text, sizeof text)) {
     }
 }
 
