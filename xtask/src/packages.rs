@@ -38,6 +38,7 @@ const PEERS: &[Peer] = &[
     peer("python3", "python3"),
     peer("curl", "curl"),
     peer("socat", "socat"),
+    peer("tdb-tools", "tdbdump"),
     peer("jq", "jq"),
     peer("procps", "ps"),
     peer("haproxy", "haproxy"),

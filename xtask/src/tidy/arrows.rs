@@ -58,6 +58,7 @@ pub(crate) const ROOMS: &[Room] = &[
     room("journal", Layer::Edge, &[]),
     room("console", Layer::Edge, &["config", "journal", "sys"]),
     room("supervisord", Layer::Edge, &[]),
+    room("tdb", Layer::Edge, &[]),
     room("holdfast", Layer::Bin, &[]),
     room("trial", Layer::Dev, &[]),
     room("xtask", Layer::Dev, &["trial"]),

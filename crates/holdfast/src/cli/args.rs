@@ -140,6 +140,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         from: super::import::ImportCommand,
     },
+    /// Look into TDB files, the record files of Samba and ctdb
+    #[command(after_help = super::tdb::EXAMPLE, subcommand_required = true)]
+    #[command(arg_required_else_help = true)]
+    Tdb {
+        /// What to do with one.
+        #[command(subcommand)]
+        action: super::tdb::TdbCommand,
+    },
     /// Make the daemon read its configuration again; only what changed is touched
     #[command(after_help = RELOAD_EXAMPLE)]
     Reload,

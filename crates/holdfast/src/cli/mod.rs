@@ -25,6 +25,7 @@ mod pause;
 mod samples;
 mod service;
 mod status;
+mod tdb;
 pub(crate) mod text;
 mod token;
 mod top;
@@ -86,6 +87,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Code, Failure> {
         Command::Mail { action } => mail::run(output, &global, action),
         Command::Config { action } => configuration::run(output, &global, action),
         Command::Import { from } => import::run(output, &from),
+        Command::Tdb { action } => tdb::run(output, &action),
         Command::Doctor => doctor::run(output, &global),
     }
 }

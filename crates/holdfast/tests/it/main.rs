@@ -45,6 +45,7 @@ mod supervisord_doors;
 mod supervisord_listeners;
 mod supervisord_output;
 mod support;
+mod tdb;
 mod tolerance;
 mod watchdog;
 mod watching;

@@ -1,0 +1,207 @@
+//! Reading lists and records: heads, chains, keys, values.
+//!
+//! Invariants: no walk follows a list for longer than the file has records, and a list that comes
+//! back to itself is found out before anything of it is handed on; no length of the file is believed
+//! before it was compared with the size.
+//! Source: the TDB specification, sections 3, 10 and 19.
+
+use crate::error::Fault;
+use crate::header::{HEADER_BYTES, Header, List, Shape, at};
+use crate::record::{RECORD_BYTES, RECORD_BYTES_MIN, Record, begins, magic};
+use crate::space::Space;
+
+/// A database that is open: its bytes, and how to read them.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) space: Space,
+    pub(crate) shape: Shape,
+}
+
+/// A record and where it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Placed {
+    pub(crate) offset: u64,
+    pub(crate) record: Record,
+}
+
+impl Engine {
+    /// Fails if the header announces what the bytes do not hold.
+    pub(crate) fn new(space: Space, shape: Shape) -> Result<Self, Fault> {
+        shape.fits(space.size())?;
+        Ok(Self { space, shape })
+    }
+
+    /// The header as it stands now, which is in mutex files the one behind the mutexes.
+    pub(crate) fn header(&self) -> Result<Header, Fault> {
+        let mut bytes = [0; HEADER_BYTES];
+        self.space.read(0, &mut bytes)?;
+        Header::parse(&bytes)
+    }
+
+    pub(crate) fn number(&self, offset: u64) -> Result<u32, Fault> {
+        let mut bytes = [0; 4];
+        self.space.read(offset, &mut bytes)?;
+        Ok(self.shape.order.number(bytes))
+    }
+
+    pub(crate) fn bytes(&self, offset: u64, length: u32) -> Result<Vec<u8>, Fault> {
+        // Before memory is reserved for it: a length of a damaged file may be anything.
+        self.space.within(offset, length.into())?;
+        let mut bytes = vec![0; length as usize];
+        self.space.read(offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn recovery_start(&self) -> Result<u64, Fault> {
+        self.number(at::RECOVERY_START as u64).map(u64::from)
+    }
+
+    /// Fails if an interrupted transaction waits to be undone.
+    pub(crate) fn no_recovery_pending(&self) -> Result<(), Fault> {
+        let offset = self.recovery_start()?;
+        if offset != 0 && self.header_at(offset)?.magic == magic::RECOVERY {
+            return Err(Fault::RecoveryPending { offset });
+        }
+        Ok(())
+    }
+
+    /// What stands where a record begins, believed as far as that it lies inside the file.
+    pub(crate) fn header_at(&self, offset: u64) -> Result<Record, Fault> {
+        self.space.within(offset, RECORD_BYTES)?;
+        begins(offset, self.shape, self.space.size())?;
+        let mut bytes = [0; RECORD_BYTES as usize];
+        self.space.read(offset, &mut bytes)?;
+        Ok(Record::parse(&bytes, self.shape.order))
+    }
+
+    /// A record of a hash chain, whose key and data may be read.
+    pub(crate) fn chained_at(&self, offset: u64) -> Result<Placed, Fault> {
+        let record = self.header_at(offset)?;
+        if !record.is_chained() {
+            let expected = "the number of a used or a dead record";
+            return Err(Fault::corrupt(offset, "magic", expected, record.magic));
+        }
+        self.space.within(offset, record.total())?;
+        let record = record.bounded(offset, self.space.size())?.readable(offset)?;
+        Ok(Placed { offset, record })
+    }
+
+    /// A record of the free list.
+    pub(crate) fn free_at(&self, offset: u64) -> Result<Placed, Fault> {
+        let record = self.header_at(offset)?;
+        if record.magic != magic::FREE {
+            let expected = "the number of a free record";
+            return Err(Fault::corrupt(offset, "magic", expected, record.magic));
+        }
+        self.space.within(offset, record.total())?;
+        Ok(Placed { offset, record: record.bounded(offset, self.space.size())? })
+    }
+
+    /// A record of a list, by the kind of the list.
+    pub(crate) fn listed_at(&self, list: List, offset: u64) -> Result<Placed, Fault> {
+        match list {
+            List::Free => self.free_at(offset),
+            List::Chain(_) => self.chained_at(offset),
+        }
+    }
+
+    /// More records than this fit into no file of this size; who meets more was led in circles, or
+    /// from one chain into another.
+    pub(crate) fn records_max(&self) -> u64 {
+        self.space.size() / RECORD_BYTES_MIN + 1
+    }
+
+    /// Follows a list from its head.
+    pub(crate) fn walk(&self, list: List) -> Walk<'_> {
+        let limit = self.records_max();
+        let slot = list.head();
+        Walk { engine: self, list, slot, steps: 0, limit, anchor: 0, anchored_for: 1, ended: false }
+    }
+
+    /// Fails if all chains up to this one have more records than the file has room for.
+    pub(crate) fn plausible(&self, records: u64, chain: u32) -> Result<(), Fault> {
+        if records <= self.records_max() {
+            return Ok(());
+        }
+        let head = List::Chain(chain).head();
+        Err(Fault::corrupt(head, "chains", "no more records than fit the file", records))
+    }
+
+    /// All records of a list, once it is known that the list ends.
+    pub(crate) fn list(&self, list: List) -> Result<Vec<Placed>, Fault> {
+        self.walk(list).collect()
+    }
+
+    pub(crate) fn key(&self, placed: Placed) -> Result<Vec<u8>, Fault> {
+        self.bytes(placed.offset + RECORD_BYTES, placed.record.key_len)
+    }
+
+    pub(crate) fn data(&self, placed: Placed) -> Result<Vec<u8>, Fault> {
+        let offset = placed.offset + RECORD_BYTES + u64::from(placed.record.key_len);
+        self.bytes(offset, placed.record.data_len)
+    }
+
+    /// The record of a key.
+    pub(crate) fn find(&self, key: &[u8]) -> Result<Option<Placed>, Fault> {
+        let hash = self.shape.hash.of(key);
+        for placed in self.walk(List::Chain(self.shape.chain(hash))) {
+            let placed = placed?;
+            let Record { magic, hash: own, key_len, .. } = placed.record;
+            let may_be = magic == magic::USED && own == hash && key_len as usize == key.len();
+            if may_be && self.key(placed)? == key {
+                return Ok(Some(placed));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Follows a list; yields each record once, or the fault that ends the list.
+pub(crate) struct Walk<'a> {
+    engine: &'a Engine,
+    list: List,
+    /// Where the offset of the next record stands.
+    slot: u64,
+    steps: u64,
+    limit: u64,
+    /// A record that was passed; who meets it again goes in circles (Brent's way of telling).
+    anchor: u64,
+    anchored_for: u64,
+    ended: bool,
+}
+
+impl Walk<'_> {
+    fn step(&mut self) -> Result<Option<Placed>, Fault> {
+        let offset = u64::from(self.engine.number(self.slot)?);
+        if offset == 0 {
+            return Ok(None);
+        }
+        self.steps += 1;
+        let circles = offset == self.anchor || offset == self.slot || self.limit < self.steps;
+        if circles {
+            let expected = "an offset that was not met before";
+            return Err(Fault::corrupt(self.slot, "next", expected, offset));
+        }
+        if self.steps == self.anchored_for {
+            self.anchor = offset;
+            self.anchored_for *= 2;
+        }
+        let placed = self.engine.listed_at(self.list, offset)?;
+        // The first field of a record is the offset of the next one.
+        self.slot = offset;
+        Ok(Some(placed))
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Result<Placed, Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let step = self.step();
+        self.ended = !matches!(step, Ok(Some(_)));
+        step.transpose()
+    }
+}
