@@ -1,6 +1,6 @@
 //! A leak of 1 MiB a minute, in real time: how long before its limit is it foretold (H3)?
 //!
-//! Takes nearly an hour: a prediction is worth what was really waited for, and a trend looks no
+//! Takes more than an hour: a prediction is worth what was really waited for, and a trend looks no
 //! further ahead than a quarter of the span over which it saw steady growth, here two windows. With
 //! `--quick` everything is ten times as fast, and the text says so.
 //! Invariant: it fails if it was foretold less than ten minutes ahead.
@@ -16,18 +16,18 @@ use trial::{At, House, Setting, ask, free_row};
 /// A MiB a minute, in bytes a second.
 const RATE: u32 = 17_476;
 
-/// It is reached twelve minutes after two windows.
-const LIMIT_MIB: u32 = 62;
+/// It is reached sixteen minutes after two windows.
+const LIMIT_MIB: u32 = 76;
 
-/// How the trend is looked at, in seconds.
-const WINDOW_S: u32 = 24 * 60;
-const AHEAD_S: u32 = 15 * 60;
+/// How the trend is looked at, in seconds: as the documentation has it.
+const WINDOW_S: u32 = 30 * 60;
+const AHEAD_S: u32 = 20 * 60;
 
 /// What is promised.
 const AHEAD_MIN: f64 = 10.0;
 
 /// Longer than it takes to the limit.
-const MOST: Duration = Duration::from_mins(58);
+const MOST: Duration = Duration::from_mins(90);
 
 pub(super) fn measure(tools: &Tools) -> Result<String> {
     let address = free_row(1)?;
@@ -35,7 +35,7 @@ pub(super) fn measure(tools: &Tools) -> Result<String> {
     let (window, ahead) = (WINDOW_S / fast, AHEAD_S / fast);
     let detect = format!("window = \"{window}s\", ahead = \"{ahead}s\"");
     let services = format!(
-        "[service.web]\ncommand = \"{} leak-memory rate={} life=3600\"\n\
+        "[service.web]\ncommand = \"{} leak-memory rate={} life=7200\"\n\
          sockets = [{{ tcp = \"{address}\" }}]\nready = \"notify\"\n\
          tolerance = {{ mode = \"enforce\", successor = \"beside\" }}\n\
          detect.memory = {{ limit = \"{LIMIT_MIB}MiB\", trend = {{ {detect} }} }}\n",
