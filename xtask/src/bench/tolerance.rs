@@ -21,8 +21,8 @@ use trial::Programs;
 const USAGE: &str = "\
 usage: cargo xtask bench tolerance [options]
 
-  --only A,B        only these: observing, throughput, rivals; and foretold, which takes nearly
-                    an hour and is left out otherwise
+  --only A,B        only these: observing, throughput, rivals; and foretold, which takes more
+                    than an hour and is left out otherwise
   --quick           less of everything, to see that it works
   --no-write        print the tables, and leave docs/benchmarks.md alone
 ";
