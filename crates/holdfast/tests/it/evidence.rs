@@ -119,7 +119,7 @@ fn h15_bundles_are_rotated_and_the_newest_stays() {
 
 #[test]
 fn h15_who_gathers_dies_and_the_replacement_goes_on() {
-    let hang = "touch {dir}/begun; sleep 1002 # {pid}";
+    let hang = "touch {dir}/begun; exec sleep 60 # {pid}";
     let policy = format!("budget = \"1m\", stacks = [\"sh\", \"-c\", \"{hang}\"]");
     let daemon = Daemon::start(&sick_on_demand(SLEEP, &policy));
     let old = daemon.wait_state("web", "running").pid.unwrap();
