@@ -24,7 +24,10 @@ pub(super) fn hang(world: &mut World, narrator: &Narrator<'_>) -> Result<Outcome
     let watch = world.watch("web")?;
     let since = sys::clock::now();
     // Kept open: who asked goes on waiting.
-    let asked = visitor::ask_only(world.web(), "/hang");
+    let asked = match visitor::ask_only(world.web(), "/hang") {
+        Ok(asked) => asked,
+        Err(why) => return Ok(Err(format!("web could not be asked to hang: {why}"))),
+    };
     let outcome = replaced(world, narrator, watch, since)?;
     drop(asked);
     Ok(outcome)
@@ -34,9 +37,8 @@ pub(super) fn hang(world: &mut World, narrator: &Narrator<'_>) -> Result<Outcome
 pub(super) fn freeze(world: &mut World, narrator: &Narrator<'_>) -> Result<Outcome, Stop> {
     let watch = world.watch("web")?;
     let since = sys::clock::now();
-    if let Some(pid) = watch.before.pid {
-        signal(pid, STOP);
-    }
+    let Some(pid) = watch.before.pid else { return Ok(Err("web has no process".to_owned())) };
+    signal(pid, STOP);
     replaced(world, narrator, watch, since)
 }
 
