@@ -18,12 +18,19 @@ use std::time::Duration;
 /// No answer takes this long, unless something hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A server that says on which port it answers.
-const SERVER: &str = r#"
-import http.server, sys
+/// A server that says on which port it answers. It counts what it serves, and says so at `/stats`.
+pub(crate) const SERVER: &str = r#"
+import http.server, json, sys, threading
+served, lock = 0, threading.Lock()
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = sys.argv[1].encode()
+        global served
+        if self.path == "/stats":
+            body = json.dumps({"requests": served}).encode()
+        else:
+            with lock:
+                served += self.path != "/ok"
+            body = sys.argv[1].encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

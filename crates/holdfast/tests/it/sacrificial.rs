@@ -1,36 +1,12 @@
 //! H11: one suspicious page is served by instances of its own, which are replaced often. The files
 //! are those of the documentation, with other ports and a small server.
 
-use crate::balancer::{Load, free_block, get};
+use crate::balancer::{Load, SERVER, free_block, get};
 use crate::peers::peer;
 use crate::support::{Daemon, free_port, wait_for};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-
-/// Counts what it serves, and says so at `/stats`.
-const SERVER: &str = r#"
-import http.server, json, sys, threading
-served, lock = 0, threading.Lock()
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        global served
-        if self.path == "/stats":
-            body = json.dumps({"requests": served}).encode()
-        else:
-            with lock:
-                served += self.path != "/ok"
-            body = sys.argv[1].encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *args):
-        pass
-class Server(http.server.ThreadingHTTPServer):
-    request_queue_size = 128
-Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
-"#;
 
 fn example(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples");
