@@ -378,7 +378,7 @@ static void answer(int connection) {
 
 static void *worker(void *unused) {
     struct timeval patience = {.tv_sec = PATIENCE_S};
-    struct pollfd wait[2] = {{.fd = listener, .events = POLLIN}, {.fd = ending[0]}};
+    struct pollfd wait[2] = {{.fd = listener, .events = POLLIN}, {.fd = ending[0], .events = POLLIN}};
     for (;;) {
         if (poll(wait, 2, -1) < 0)
             continue;
