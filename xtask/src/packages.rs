@@ -13,23 +13,39 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// A package, and a program whose presence shows that it (or its equal) is there.
+/// A package, and what shows that it (or its equal) is there.
 struct Peer {
     package: &'static str,
-    program: &'static str,
-    /// Folders to look in besides `PATH`, with one `*` for a version.
-    elsewhere: Option<&'static str>,
+    sign: Sign,
+}
+
+/// What a package leaves behind. Patterns have one `*`, for a version.
+enum Sign {
+    /// A program in `PATH`.
+    Program(&'static str),
+    /// A program in `PATH`, or in a folder of this pattern.
+    ProgramIn(&'static str, &'static str),
+    /// A file of this pattern.
+    File(&'static str),
 }
 
 const fn peer(package: &'static str, program: &'static str) -> Peer {
-    Peer { package, program, elsewhere: None }
+    Peer { package, sign: Sign::Program(program) }
+}
+
+const fn peer_in(package: &'static str, program: &'static str, folder: &'static str) -> Peer {
+    Peer { package, sign: Sign::ProgramIn(program, folder) }
+}
+
+const fn peer_file(package: &'static str, file: &'static str) -> Peer {
+    Peer { package, sign: Sign::File(file) }
 }
 
 const PEERS: &[Peer] = &[
     peer("nginx-light", "nginx"),
     peer("redis-server", "redis-server"),
     peer("memcached", "memcached"),
-    Peer { package: "postgresql", program: "pg_ctl", elsewhere: Some("/usr/lib/postgresql/*/bin") },
+    peer_in("postgresql", "pg_ctl", "/usr/lib/postgresql/*/bin"),
     peer("chromium", "chromium"),
     peer("supervisor", "supervisord"),
     peer("monit", "monit"),
@@ -39,6 +55,7 @@ const PEERS: &[Peer] = &[
     peer("curl", "curl"),
     peer("socat", "socat"),
     peer("tdb-tools", "tdbdump"),
+    peer_file("python3-tdb", "/usr/lib/python3/dist-packages/tdb.cpython-*.so"),
     peer("jq", "jq"),
     peer("procps", "ps"),
     peer("haproxy", "haproxy"),
@@ -83,21 +100,33 @@ pub(crate) fn ensure() -> Result<()> {
 }
 
 fn missing() -> Vec<&'static str> {
-    PEERS.iter().filter(|peer| !is_here(peer)).map(|peer| peer.package).collect()
+    PEERS.iter().filter(|peer| !is_here(&peer.sign)).map(|peer| peer.package).collect()
 }
 
-fn is_here(peer: &Peer) -> bool {
-    if tool::find(peer.program).is_some() {
-        return true;
+fn is_here(sign: &Sign) -> bool {
+    match sign {
+        Sign::Program(program) => tool::find(program).is_some(),
+        Sign::ProgramIn(program, folder) => {
+            let there = |folder: &PathBuf| tool::is_executable(&folder.join(program));
+            tool::find(program).is_some() || matching(folder).iter().any(there)
+        }
+        Sign::File(pattern) => matching(pattern).iter().any(|path| path.is_file()),
     }
-    let Some((before, after)) = peer.elsewhere.and_then(|folder| folder.split_once('*')) else {
-        return false;
-    };
-    let Ok(versions) = fs::read_dir(before) else { return false };
-    versions.flatten().any(|version| {
-        let folder = version.path().join(after.trim_start_matches('/'));
-        tool::is_executable(&folder.join(peer.program))
-    })
+}
+
+/// What there is of a pattern whose one `*` stands for a part of one name.
+fn matching(pattern: &str) -> Vec<PathBuf> {
+    let Some((before, after)) = pattern.split_once('*') else { return vec![pattern.into()] };
+    let (folder, begin) = before.rsplit_once('/').unwrap_or((".", before));
+    let (end, below) = after.split_once('/').unwrap_or((after, ""));
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let fits = |name: &str| name.strip_prefix(begin).is_some_and(|rest| rest.ends_with(end));
+    entries
+        .filter(|entry| entry.file_name().to_str().is_some_and(fits))
+        // Nothing below: to join that would ask for a folder.
+        .map(|entry| if below.is_empty() { entry.path() } else { entry.path().join(below) })
+        .filter(|path| path.exists())
+        .collect()
 }
 
 fn install(packages: &[&str]) -> Result<()> {
@@ -177,10 +206,34 @@ mod tests {
         fs::create_dir_all(&bin).unwrap();
         fs::copy("/bin/sh", bin.join("only-there")).unwrap();
         let pattern: &'static str = format!("{}/*/bin", base.display()).leak();
-        let mut peer = peer("x", "only-there");
-        assert!(!is_here(&peer));
-        peer.elsewhere = Some(pattern);
-        assert!(is_here(&peer));
+        assert!(!is_here(&Sign::Program("only-there")));
+        assert!(is_here(&Sign::ProgramIn("only-there", pattern)));
+        assert!(!is_here(&Sign::ProgramIn("not-even-there", pattern)));
+        fs::remove_dir_all(&base).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_found_by_its_pattern() {
+        let base = scratch("files");
+        fs::create_dir_all(base.join("tdb.folder.so")).unwrap();
+        let file = |pattern: &str| {
+            let pattern: &'static str = format!("{}/{pattern}", base.display()).leak();
+            is_here(&Sign::File(pattern))
+        };
+        assert!(!file("tdb.*.so"), "a folder is no file");
+        fs::write(base.join("tdb.cpython-311.so"), "x").unwrap();
+        for (pattern, here) in [
+            ("tdb.*.so", true),
+            ("tdb.cpython-*.so", true),
+            ("tdb.cpython-311.so*", true),
+            ("tdb.cpython-311.so", true),
+            ("tdb.cpython-*.py", false),
+            ("ldb.*.so", false),
+            ("nowhere/tdb.*.so", false),
+            ("tdb.cpython-311.so*.so", false),
+        ] {
+            assert_eq!(file(pattern), here, "{pattern}");
+        }
         fs::remove_dir_all(&base).unwrap();
     }
 }
