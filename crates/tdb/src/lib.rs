@@ -25,8 +25,8 @@
 //! **Never**: trusts a byte of a file, follows a list for longer than the file could have records,
 //! maps a file that others may truncate, writes where it was opened to read.
 //!
-//! **Stands on**: the standard library and `thiserror` alone; it knows nothing of the rest of
-//! Holdfast.
+//! **Stands on**: the standard library, `thiserror`, and `rustix` and `libc` for what the kernel and the
+//! C library alone can do; it knows nothing of the rest of Holdfast.
 
 pub mod dump;
 
@@ -37,6 +37,10 @@ mod error;
 mod hash;
 mod header;
 mod marks;
+#[cfg_attr(not(test), expect(dead_code, reason = "what writes to files begins to use it next"))]
+mod mutexes;
+#[cfg_attr(not(test), expect(dead_code, reason = "what writes to files begins to use it next"))]
+mod os;
 mod record;
 mod rescue;
 mod space;

@@ -1,0 +1,230 @@
+//! A part of a file as memory that all processes share which map it.
+//!
+//! Why: one access costs nanoseconds where a system call costs a tenth of a microsecond and more,
+//! and the sequence number can only be counted by an atomic addition that libtdb's own respects.
+//! Invariants: no access beyond the mapping; no reference to its bytes ever exists, they are copied
+//! (why this way: [`super::copy`]) or accessed by atomic operations; what is mapped to be read is
+//! not written.
+//!
+//! **`SIGBUS`.** A page of the mapping that the file no longer has, because somebody truncated it,
+//! can't be read: the kernel ends the process with this signal. The same happens on the first write
+//! into a hole of the file when the disk is full. Neither can be caught in a sound way, so it must
+//! not happen: the user of a map has to hold a lock that keeps those out who truncate (in TDB files
+//! the byte that a first opener has to get), has to grow files by allocating, and has to make a new
+//! map when the size of the file has changed. The size is looked up when a map is made, and one that
+//! reaches beyond it is refused.
+//! Source: mmap(2), mremap(2), msync(2); the TDB specification, sections 12.2 and 16.
+
+use super::copy::copy;
+use super::page::page_size;
+use rustix::mm::{MapFlags, MremapFlags, MsyncFlags, ProtFlags};
+use std::ffi::c_void;
+use std::fs::File;
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+/// How much is compared at once.
+const PIECE_BYTES: usize = 256;
+
+/// What a mapping is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    /// The file need not be open for writing.
+    Read,
+    /// Writes reach the file, and with it everybody who maps it.
+    ReadWrite,
+}
+
+/// A shared mapping of a part of a file.
+#[derive(Debug)]
+pub(crate) struct Map {
+    start: NonNull<c_void>,
+    /// Not 0, and no more than a pointer may be moved by.
+    len: usize,
+    /// Where in the file it begins.
+    base: u64,
+    access: Access,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread. Of its methods, those that do not need
+// the map for themselves alone access it only by atomic operations, or as `copy` does.
+unsafe impl Send for Map {}
+// SAFETY: as above.
+unsafe impl Sync for Map {}
+
+impl Map {
+    /// Maps `len` bytes of a file from `base` on.
+    ///
+    /// # Errors
+    /// If `base` is not at the beginning of a page, if there is nothing to map, if the file is
+    /// shorter than that, or if the kernel refuses.
+    pub(crate) fn new(file: &File, base: u64, len: u64, access: Access) -> io::Result<Self> {
+        if !base.is_multiple_of(page_size()) {
+            return Err(invalid(format!("a mapping can't begin at {base:#x}, inside a page")));
+        }
+        let len = mappable(file, base, len)?;
+        let protection = match access {
+            Access::Read => ProtFlags::READ,
+            Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        };
+        // SAFETY: at an address of the kernel's choice, hence in nobody's way.
+        let start = unsafe {
+            rustix::mm::mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file, base)?
+        };
+        // SAFETY: the kernel places nothing at address 0 but what was asked to be just there.
+        let start = unsafe { NonNull::new_unchecked(start) };
+        Ok(Self { start, len, base, access })
+    }
+
+    /// Maps more of the same file, or less, after its size has changed. The mapping may move.
+    ///
+    /// # Errors
+    /// As [`Map::new`]; the mapping is then as it was.
+    pub(crate) fn remap(&mut self, file: &File, len: u64) -> io::Result<()> {
+        let len = mappable(file, self.base, len)?;
+        let (start, old) = (self.start.as_ptr(), self.len);
+        // SAFETY: our own mapping with its whole length; nothing refers to its bytes, and nobody
+        // else has an address of it, as we have it for us alone.
+        let start = unsafe { rustix::mm::mremap(start, old, len, MremapFlags::MAYMOVE)? };
+        // SAFETY: the kernel places nothing at address 0 but what was asked to be just there.
+        self.start = unsafe { NonNull::new_unchecked(start) };
+        self.len = len;
+        Ok(())
+    }
+
+    /// Bytes that are mapped.
+    pub(crate) fn len(&self) -> u64 {
+        self.len as u64
+    }
+
+    /// Fills `into` with what stands at `offset`; `false` if that is not all inside.
+    #[must_use]
+    pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> bool {
+        let Some(from) = self.place(offset, into.len()) else { return false };
+        // SAFETY: the place is mapped for that many bytes, and `into` is a borrow of our own
+        // memory, which is no part of any mapping's.
+        unsafe { copy(into.as_mut_ptr(), from, into.len()) };
+        true
+    }
+
+    /// Writes at `offset`; `false` if that is not all inside, or the map is one to read.
+    #[must_use]
+    pub(crate) fn write(&self, offset: u64, from: &[u8]) -> bool {
+        let Some(to) = self.writable(offset, from.len()) else { return false };
+        // SAFETY: the place is mapped for writing that many bytes, and `from` is a borrow of our
+        // own memory, which is no part of any mapping's.
+        unsafe { copy(to, from.as_ptr(), from.len()) };
+        true
+    }
+
+    /// Whether these bytes stand at `offset`; `None` if that is not all inside.
+    pub(crate) fn equals(&self, offset: u64, bytes: &[u8]) -> Option<bool> {
+        self.place(offset, bytes.len())?;
+        let mut piece = [0; PIECE_BYTES];
+        let mut at = offset;
+        for expected in bytes.chunks(PIECE_BYTES) {
+            let found = piece.get_mut(..expected.len())?;
+            if !self.read(at, found) {
+                return None;
+            }
+            if found != expected {
+                return Some(false);
+            }
+            at += expected.len() as u64;
+        }
+        Some(true)
+    }
+
+    /// The number at `offset`, in this machine's byte order, read as a whole; `None` if it is not
+    /// inside, or does not stand at a multiple of 4.
+    pub(crate) fn load_u32(&self, offset: u64) -> Option<u32> {
+        let place = aligned(self.place(offset, 4)?, offset)?;
+        // SAFETY: mapped and aligned; within our process, nobody accesses shared memory in any
+        // other way than this, or from outside of what Rust sees. A relaxed load does not write, so
+        // the page need not be writable.
+        let number = unsafe { AtomicU32::from_ptr(place) }.load(Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        Some(number)
+    }
+
+    /// Adds 1 to the number at `offset`, in this machine's byte order, and gives what stood there
+    /// before; nobody's addition is lost. `None` as with [`Map::load_u32`], and for a map to read.
+    pub(crate) fn add_u32(&self, offset: u64) -> Option<u32> {
+        let place = aligned(self.writable(offset, 4)?, offset)?;
+        // SAFETY: as above, and writable.
+        Some(unsafe { AtomicU32::from_ptr(place) }.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// Returns when these bytes are on the disk, as far as they were written through the map.
+    ///
+    /// # Errors
+    /// If they are not all inside, or can't be written.
+    pub(crate) fn sync(&self, offset: u64, len: u64) -> io::Result<()> {
+        let whole = usize::try_from(len).ok().and_then(|len| self.place(offset, len));
+        if whole.is_none() {
+            let all = self.len;
+            return Err(invalid(format!("{len} bytes at {offset:#x} of {all:#x} mapped ones")));
+        }
+        let first = offset - offset % page_size();
+        let len = offset - first + len;
+        let Some(start) = self.place(first, usize::try_from(len).unwrap_or(0)) else {
+            return Ok(());
+        };
+        // SAFETY: a part of our own mapping, from the beginning of a page on.
+        unsafe { rustix::mm::msync(start.cast(), len as usize, MsyncFlags::SYNC)? };
+        Ok(())
+    }
+
+    /// Where `length` bytes at `offset` are, if they are all inside.
+    pub(super) fn place(&self, offset: u64, length: usize) -> Option<*mut u8> {
+        let end = offset.checked_add(length as u64)?;
+        if self.len() < end {
+            return None;
+        }
+        let offset = usize::try_from(offset).ok()?;
+        // SAFETY: no further than the end of the mapping, whose length a pointer may be moved by.
+        Some(unsafe { self.start.as_ptr().cast::<u8>().add(offset) })
+    }
+
+    fn writable(&self, offset: u64, length: usize) -> Option<*mut u8> {
+        match self.access {
+            Access::Read => None,
+            Access::ReadWrite => self.place(offset, length),
+        }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping with its whole length; its addresses end with us. It fails only
+        // for what is no mapping.
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr(), self.len) };
+    }
+}
+
+/// The length as a mapping can have it, if the file is that long.
+fn mappable(file: &File, base: u64, len: u64) -> io::Result<usize> {
+    if len == 0 {
+        return Err(invalid("nothing to map".to_owned()));
+    }
+    let length = isize::try_from(len).map_err(|_| invalid(format!("can't map {len:#x} bytes")))?;
+    let size = file.metadata()?.len();
+    if base.checked_add(len).is_none_or(|end| size < end) {
+        let words = format!("the file has {size:#x} bytes, {len:#x} from {base:#x} on were wanted");
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, words));
+    }
+    Ok(length.unsigned_abs())
+}
+
+fn aligned(place: *mut u8, offset: u64) -> Option<*mut u32> {
+    // A mapping begins at a page, so the offset alone decides.
+    offset.is_multiple_of(4).then_some(place.cast())
+}
+
+fn invalid(words: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, words)
+}
+
+#[cfg(test)]
+mod tests;
