@@ -1,23 +1,22 @@
-//! A database as its users see it.
+//! A database as those see it who read it.
 //!
-//! Why no locks: a handle that may only read takes none in libtdb either, so that a dump never stops
-//! the writers. What it reads may therefore change under it; a fault that a second look does not
-//! find was such a moment.
-//! Invariant: nothing here changes a byte of the file.
+//! A handle that may only read takes no locks, as in libtdb, so that a dump never stops the writers.
+//! What it reads may therefore change under it; a fault that a second look does not find was such a
+//! moment. A handle that may write locks what it reads.
+//! Invariant: nothing here changes a byte of the file, but for undoing an interrupted transaction.
 //! Source: the TDB specification, sections 6.1, 6.2 and 13.1.
 
 use crate::check::Report;
 use crate::engine::Engine;
 use crate::error::{Error, Fault};
-use crate::header::{HEADER_BYTES, Header, List};
+use crate::hash::HashKind;
+use crate::header::{Header, List};
+use crate::locks::{Kind, Wait};
+use crate::open;
 use crate::record::magic;
 use crate::rescue::Rescued;
-use crate::space::{FileSpace, Space};
 use crate::stats::Stats;
-use std::fs::File;
-use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A key and its value.
@@ -27,14 +26,23 @@ pub type Pair = (Vec<u8>, Vec<u8>);
 /// in the middle of a change has long finished by then.
 const READ_AGAIN_MAX: u32 = 3;
 
-/// An open database that is only read.
+/// An open database: a file, or memory. One thread uses it at a time; who wants more opens more, and
+/// their locks keep them apart.
 #[derive(Debug)]
 pub struct Database {
-    engine: Engine,
+    pub(crate) engine: Engine,
     path: Option<PathBuf>,
+    pub(crate) read_only: bool,
+    /// A change of the transaction that goes on failed half-way.
+    pub(crate) spoiled: bool,
 }
 
 impl Database {
+    pub(crate) fn new(engine: Engine, path: Option<&Path>) -> Self {
+        let path = path.map(Path::to_path_buf);
+        Self { engine, path, read_only: false, spoiled: false }
+    }
+
     /// Opens a file for reading, without locks.
     ///
     /// # Errors
@@ -42,8 +50,8 @@ impl Database {
     /// transaction ([`Fault::RecoveryPending`]), which only somebody who may write can undo.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let engine = open(path).map_err(|fault| Error::new(Some(path), fault))?;
-        Ok(Self { engine, path: Some(path.to_path_buf()) })
+        let engine = open::read_only(path).map_err(|fault| Error::new(Some(path), fault))?;
+        Ok(Self { read_only: true, ..Self::new(engine, Some(path)) })
     }
 
     /// A database in memory, from the bytes of a file.
@@ -51,8 +59,23 @@ impl Database {
     /// # Errors
     /// As [`Database::open_read_only`].
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, Error> {
-        let engine = from_bytes(bytes).map_err(|fault| Error::new(None, fault))?;
-        Ok(Self { engine, path: None })
+        let engine = open::from_bytes(&bytes).map_err(|fault| Error::new(None, fault))?;
+        Ok(Self::new(engine, None))
+    }
+
+    /// An empty database in memory with this many chains, at least one.
+    ///
+    /// # Errors
+    /// If there is no memory for the heads of so many chains.
+    pub fn in_memory(hash_size: u32, hash: HashKind) -> Result<Self, Error> {
+        let engine = open::in_memory(hash_size, hash).map_err(|fault| Error::new(None, fault))?;
+        Ok(Self::new(engine, None))
+    }
+
+    /// The bytes of the database, as they would stand in a file.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        let size = u32::try_from(self.engine.space.size()).unwrap_or(u32::MAX);
+        self.tell(self.engine.bytes(0, size))
     }
 
     /// What the header says now.
@@ -71,13 +94,13 @@ impl Database {
         key: &[u8],
         look: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, Error> {
-        let value = self.again(|engine| engine.find(key)?.map(|at| engine.data(at)).transpose());
+        let value = self.again(|engine| engine.fetch(key));
         Ok(value?.map(|value| look(&value)))
     }
 
     /// True if the key has a value.
     pub fn exists(&self, key: &[u8]) -> Result<bool, Error> {
-        self.again(|engine| engine.find(key)).map(|found| found.is_some())
+        self.again(|engine| engine.exists(key))
     }
 
     /// Hands on every record, chain by chain and in each from its newest on; returns how many.
@@ -107,6 +130,7 @@ impl Database {
     /// # Errors
     /// Only if the file can't be read at all.
     pub fn check(&self) -> Result<Report, Error> {
+        let _all = self.tell(self.engine.lock_all(Kind::Shared, Wait::Yes))?;
         let mut report = self.tell(self.engine.check())?;
         for _ in 0..READ_AGAIN_MAX {
             if report.is_clean() {
@@ -122,11 +146,13 @@ impl Database {
     /// # Errors
     /// Only if the file can't be read at all.
     pub fn rescue(&self) -> Result<Rescued, Error> {
+        let _all = self.tell(self.engine.lock_all(Kind::Shared, Wait::Yes))?;
         self.tell(self.engine.rescue())
     }
 
     /// What the database consists of.
     pub fn stats(&self) -> Result<Stats, Error> {
+        let _all = self.tell(self.engine.lock_all(Kind::Shared, Wait::Yes))?;
         self.again(Engine::stats)
     }
 
@@ -141,54 +167,29 @@ impl Database {
         self.tell(outcome)
     }
 
-    fn tell<T>(&self, outcome: Result<T, Fault>) -> Result<T, Error> {
+    pub(crate) fn tell<T>(&self, outcome: Result<T, Fault>) -> Result<T, Error> {
         outcome.map_err(|fault| Error::new(self.path.as_deref(), fault))
     }
 }
 
 impl Engine {
+    fn fetch(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+        let _locked = self.lock_list(self.chain_of(key), Kind::Shared)?;
+        self.find(key)?.map(|at| self.data(at)).transpose()
+    }
+
+    fn exists(&self, key: &[u8]) -> Result<bool, Fault> {
+        let _locked = self.lock_list(self.chain_of(key), Kind::Shared)?;
+        Ok(self.find(key)?.is_some())
+    }
+
     /// Key and data of the live records of a chain; `met` counts the records of all chains.
     fn chain(&self, chain: u32, met: &mut u64) -> Result<Vec<Pair>, Fault> {
+        let _locked = self.lock_list(List::Chain(chain), Kind::Shared)?;
         let all = self.list(List::Chain(chain))?;
         *met += all.len() as u64;
         self.plausible(*met, chain)?;
         let live = all.into_iter().filter(|placed| placed.record.magic == magic::USED);
         live.map(|placed| Ok((self.key(placed)?, self.data(placed)?))).collect()
     }
-}
-
-fn open(path: &Path) -> Result<Engine, Fault> {
-    let file = File::open(path).map_err(|source| Fault::Io {
-        action: "open the file to read",
-        offset: 0,
-        source,
-    })?;
-    let mut bytes = [0; HEADER_BYTES];
-    file.read_exact_at(&mut bytes, 0).map_err(short_or_unreadable)?;
-    let header = Header::parse(&bytes)?;
-    // A file that is shorter than its mutexes has no data at all, which the engine finds out.
-    let space = Space::File(FileSpace::new(file, header.mutex_size.into())?);
-    begin(space, header)
-}
-
-fn from_bytes(bytes: Vec<u8>) -> Result<Engine, Fault> {
-    let first = bytes.first_chunk().ok_or(Fault::NotTdb { expected: AT_LEAST })?;
-    let header = Header::parse(first)?;
-    let data = bytes.get(header.mutex_size as usize..).unwrap_or_default().to_vec();
-    begin(Space::Memory(data), header)
-}
-
-const AT_LEAST: &str = "at least the 168 bytes of a header";
-
-fn short_or_unreadable(source: io::Error) -> Fault {
-    if source.kind() == io::ErrorKind::UnexpectedEof {
-        return Fault::NotTdb { expected: AT_LEAST };
-    }
-    Fault::Io { action: "read", offset: 0, source }
-}
-
-fn begin(space: Space, header: Header) -> Result<Engine, Fault> {
-    let engine = Engine::new(space, header.shape())?;
-    engine.no_recovery_pending()?;
-    Ok(engine)
 }

@@ -7,6 +7,8 @@
 
 use crate::error::Fault;
 use crate::header::{HEADER_BYTES, Header, List, Shape, at};
+use crate::locks::Locks;
+use crate::os::page::page_size;
 use crate::record::{RECORD_BYTES, RECORD_BYTES_MIN, Record, begins, magic};
 use crate::space::Space;
 
@@ -15,6 +17,21 @@ use crate::space::Space;
 pub(crate) struct Engine {
     pub(crate) space: Space,
     pub(crate) shape: Shape,
+    pub(crate) settings: Settings,
+    pub(crate) locks: Locks,
+    /// What files grow by.
+    pub(crate) page: u64,
+}
+
+/// What a handle was asked to do beyond reading and writing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Settings {
+    /// Deleted records that may stay on each chain, to be used again without the free list.
+    pub(crate) max_dead: u32,
+    /// Count changes in the header.
+    pub(crate) sequence: bool,
+    /// Wait for the disk where a transaction has to be safe from power loss.
+    pub(crate) sync: bool,
 }
 
 /// A record and where it is.
@@ -26,9 +43,15 @@ pub(crate) struct Placed {
 
 impl Engine {
     /// Fails if the header announces what the bytes do not hold.
-    pub(crate) fn new(space: Space, shape: Shape) -> Result<Self, Fault> {
+    pub(crate) fn new(
+        space: Space,
+        shape: Shape,
+        settings: Settings,
+        locks: Locks,
+    ) -> Result<Self, Fault> {
         shape.fits(space.size())?;
-        Ok(Self { space, shape })
+        let page = page_size();
+        Ok(Self { space, shape, settings, locks, page })
     }
 
     /// The header as it stands now, which is in mutex files the one behind the mutexes.
@@ -42,6 +65,17 @@ impl Engine {
         let mut bytes = [0; 4];
         self.space.read(offset, &mut bytes)?;
         Ok(self.shape.order.number(bytes))
+    }
+
+    /// Writes a number; all numbers of a file are offsets, lengths and counts of 32 bits.
+    pub(crate) fn write_number(&self, offset: u64, number: u64) -> Result<(), Fault> {
+        let number = u32::try_from(number)
+            .map_err(|_| Fault::Full { size: self.space.size(), wanted: number })?;
+        self.space.write(offset, &self.shape.order.bytes(number))
+    }
+
+    pub(crate) fn write_record(&self, offset: u64, record: Record) -> Result<(), Fault> {
+        self.space.write(offset, &record.encode(self.shape.order))
     }
 
     pub(crate) fn bytes(&self, offset: u64, length: u32) -> Result<Vec<u8>, Fault> {
@@ -141,18 +175,28 @@ impl Engine {
         self.bytes(offset, placed.record.data_len)
     }
 
+    /// The chain that a key belongs to.
+    pub(crate) fn chain_of(&self, key: &[u8]) -> List {
+        List::Chain(self.shape.chain(self.shape.hash.of(key)))
+    }
+
     /// The record of a key.
     pub(crate) fn find(&self, key: &[u8]) -> Result<Option<Placed>, Fault> {
         let hash = self.shape.hash.of(key);
         for placed in self.walk(List::Chain(self.shape.chain(hash))) {
             let placed = placed?;
-            let Record { magic, hash: own, key_len, .. } = placed.record;
-            let may_be = magic == magic::USED && own == hash && key_len as usize == key.len();
-            if may_be && self.key(placed)? == key {
+            if self.is_of(placed, key, hash)? {
                 return Ok(Some(placed));
             }
         }
         Ok(None)
+    }
+
+    /// Whether a record of a chain holds a value of this key.
+    pub(crate) fn is_of(&self, placed: Placed, key: &[u8], hash: u32) -> Result<bool, Fault> {
+        let Record { magic, hash: own, key_len, .. } = placed.record;
+        let may_be = magic == magic::USED && own == hash && key_len as usize == key.len();
+        Ok(may_be && self.key(placed)? == key)
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A fault, and the file it was met in.
 #[derive(Debug)]
@@ -100,6 +101,46 @@ pub enum Fault {
         /// What was found.
         found: u64,
     },
+    /// A record or a file would become longer than offsets of 32 bits can address.
+    #[error("no room: {wanted} bytes are wanted, and {size} are there; a TDB file ends at 4 GiB")]
+    Full {
+        /// Size of the data space.
+        size: u64,
+        /// What would have been needed: the new size of the data space, or of one record.
+        wanted: u64,
+    },
+    /// The key has a value already, and only a new one was to be stored.
+    #[error("the key has a value already")]
+    Exists,
+    /// The key has no value, and only an existing one was to be changed or deleted.
+    #[error("the key has no value")]
+    NotFound,
+    /// Others hold what was waited for.
+    #[error("{what} is held by others; gave up after {} ms", waited.as_millis())]
+    Busy {
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        waited: Duration,
+    },
+    /// The wait was called off by a [`Canceller`](crate::Canceller).
+    #[error("the wait for {what} was called off")]
+    Cancelled {
+        /// What was waited for.
+        what: &'static str,
+    },
+    /// Locks were asked for in an order in which they can't be had.
+    #[error("cannot lock {what}")]
+    WrongOrder {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// An earlier change of this transaction failed half-way, so none of it can be kept.
+    #[error("an earlier change of this transaction failed; nothing of it was written")]
+    Spoiled,
+    /// The handle may only read.
+    #[error("the database was opened to be read only")]
+    ReadOnly,
     /// A transaction was interrupted while it was written; somebody who may write has to undo it.
     #[error(
         "an interrupted transaction waits to be undone (recovery area at {offset:#x}); open the file for writing once"

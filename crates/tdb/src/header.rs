@@ -114,6 +114,49 @@ impl Header {
         })
     }
 
+    /// The header of a new database.
+    ///
+    /// # Errors
+    /// If it were to have no chain, or more than fit a file.
+    pub fn new(hash_size: u32, hash: HashKind, order: ByteOrder) -> Result<Self, Fault> {
+        if !(1..=HASH_SIZE_MAX).contains(&hash_size) {
+            return Err(wrong("hash_size", at::HASH_SIZE, "1 to 0x3fffffff chains", hash_size));
+        }
+        Ok(Self { order, hash_size, hash, mutex_size: 0, recovery_start: 0, sequence: 0 })
+    }
+
+    /// The header as the first bytes of a file.
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let rwlocks = match (self.mutex_size, self.hash) {
+            (0, HashKind::Default) => 0,
+            (0, HashKind::Jenkins) => RWLOCKS_HASH,
+            _ => RWLOCKS_FEATURES,
+        };
+        let numbers = [
+            (at::VERSION, VERSION),
+            (at::HASH_SIZE, self.hash_size),
+            (at::RWLOCKS, rwlocks),
+            (at::RECOVERY_START, self.recovery_start),
+            (at::SEQUENCE, self.sequence),
+            (at::MAGIC1, self.hash.of(WORDS)),
+            (at::MAGIC2, self.hash.of(&self.order.bytes(HASHED_NUMBER))),
+            (at::FEATURES, if self.mutex_size == 0 { 0 } else { FEATURE_MUTEX }),
+            (at::MUTEX_SIZE, self.mutex_size),
+        ];
+        let mut bytes = [0; HEADER_BYTES];
+        let mut put = |offset: usize, from: &[u8]| {
+            let place = bytes.get_mut(offset..).and_then(|rest| rest.get_mut(..from.len()));
+            if let Some(place) = place {
+                place.copy_from_slice(from);
+            }
+        };
+        put(0, WORDS);
+        for (offset, number) in numbers {
+            put(offset, &self.order.bytes(number));
+        }
+        bytes
+    }
+
     /// What never changes while a file is open.
     pub(crate) fn shape(&self) -> Shape {
         Shape { order: self.order, hash: self.hash, hash_size: self.hash_size }

@@ -53,6 +53,22 @@ impl Record {
         }
     }
 
+    /// The header as it is to stand in the file.
+    pub(crate) fn encode(self, order: ByteOrder) -> [u8; RECORD_BYTES as usize] {
+        let numbers = [self.next, self.rec_len, self.key_len, self.data_len, self.hash, self.magic];
+        let mut bytes = [0; RECORD_BYTES as usize];
+        let (words, _) = bytes.as_chunks_mut::<4>();
+        for (word, number) in words.iter_mut().zip(numbers) {
+            *word = order.bytes(number);
+        }
+        bytes
+    }
+
+    /// A record of fresh space, that is on no list and holds nothing.
+    pub(crate) fn fresh(rec_len: u32, magic: u32) -> Self {
+        Self { next: 0, rec_len, key_len: 0, data_len: 0, hash: 0, magic }
+    }
+
     /// Bytes of the whole record, its header included.
     pub(crate) fn total(self) -> u64 {
         RECORD_BYTES + u64::from(self.rec_len)

@@ -4,6 +4,8 @@
 
 mod garbage;
 mod golden;
+mod trace;
+mod write;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,201 @@
+//! A writer that dies at any of its writes leaves a file that is as before or as it was to become, and
+//! that passes its check.
+
+use crate::{Create, Database, Error, Fault, Options, Store, death};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn records(database: &Database) -> Records {
+    let mut records = BTreeMap::new();
+    database
+        .traverse(|key, data| {
+            let twice = records.insert(key.to_vec(), data.to_vec());
+            assert_eq!(twice, None, "a key is met once");
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    records
+}
+
+fn open(path: &Path) -> Database {
+    Options::new().hash_size(3).create(Create::Missing).open(path).unwrap()
+}
+
+fn key(number: u32) -> Vec<u8> {
+    format!("key{number:02}").into_bytes()
+}
+
+/// A change of a database, and what it begins with.
+struct Case {
+    name: &'static str,
+    before: fn(&mut Database) -> Result<(), Error>,
+    change: fn(&mut Database) -> Result<(), Error>,
+}
+
+fn fill(database: &mut Database, keys: u32, bytes: usize) -> Result<(), Error> {
+    (0..keys).try_for_each(|number| database.store(&key(number), &vec![7; bytes], Store::Replace))
+}
+
+/// Replaces, deletes and adds, as a whole.
+fn mixed(database: &mut Database, keys: u32, bytes: usize) -> Result<(), Error> {
+    let mut transaction = database.transaction()?;
+    transaction.store(&key(0), &vec![9; bytes], Store::Modify)?;
+    transaction.delete(&key(1))?;
+    for number in 50..50 + keys {
+        transaction.store(&key(number), &vec![8; bytes], Store::Insert)?;
+    }
+    transaction.commit()
+}
+
+const CASES: [Case; 6] = [
+    Case {
+        name: "the first area, without growth",
+        before: |database| fill(database, 10, 20),
+        change: |database| mixed(database, 3, 20),
+    },
+    Case {
+        name: "the first area, with growth",
+        before: |database| fill(database, 10, 20),
+        change: |database| mixed(database, 9, 9000),
+    },
+    Case {
+        name: "an area is used again",
+        before: |database| fill(database, 10, 20).and_then(|()| mixed(database, 3, 20)),
+        change: |database| {
+            let mut transaction = database.transaction()?;
+            transaction.store(&key(3), b"other", Store::Replace)?;
+            transaction.delete(&key(4))?;
+            transaction.commit()
+        },
+    },
+    Case {
+        name: "an area at the end that is too short",
+        before: |database| {
+            fill(database, 10, 20)?;
+            mixed(database, 3, 20)
+        },
+        change: |database| {
+            let mut transaction = database.transaction()?;
+            transaction.retain(|_, _| false)?;
+            for number in 60..90 {
+                transaction.store(&key(number), &[6; 900], Store::Insert)?;
+            }
+            transaction.commit()
+        },
+    },
+    Case {
+        name: "an area that is too short and not at the end",
+        before: |database| {
+            fill(database, 10, 20)?;
+            mixed(database, 3, 20)?;
+            (20..40).try_for_each(|number| database.store(&key(number), &[5; 3000], Store::Insert))
+        },
+        change: |database| {
+            let mut transaction = database.transaction()?;
+            transaction.retain(|key, _| key.ends_with(b"1"))?;
+            transaction.commit()
+        },
+    },
+    Case {
+        name: "everything is wiped",
+        before: |database| {
+            fill(database, 40, 100)?;
+            mixed(database, 3, 20)?;
+            fill(database, 60, 1000)
+        },
+        change: |database| {
+            let mut transaction = database.transaction()?;
+            transaction.wipe()?;
+            transaction.store(b"alone", b"here", Store::Insert)?;
+            transaction.commit()
+        },
+    },
+];
+
+/// Runs the change and lets it die after so many writes; true if it came to its end.
+fn die_after(writes: u32, path: &Path, change: fn(&mut Database) -> Result<(), Error>) -> bool {
+    let mut database = open(path);
+    death::after(Some(writes));
+    let outcome = change(&mut database);
+    let died = death::has_come();
+    assert!(died || outcome.is_ok(), "{outcome:?}");
+    drop(database);
+    death::after(None);
+    !died
+}
+
+fn state(path: &Path) -> Records {
+    let database = open(path);
+    let report = database.check().unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+    records(&database)
+}
+
+fn run(case: &Case, afterwards: impl Fn(&Path, u32)) {
+    let folder = tempfile::tempdir().unwrap();
+    let (start, path): (PathBuf, PathBuf) = (folder.path().join("start"), folder.path().join("db"));
+    (case.before)(&mut open(&start)).unwrap();
+    let before = state(&start);
+    std::fs::copy(&start, &path).unwrap();
+    (case.change)(&mut open(&path)).unwrap();
+    let after = state(&path);
+    assert_ne!(before, after, "{}", case.name);
+    let mut ends = (0, 0);
+    for writes in 0..400 {
+        std::fs::copy(&start, &path).unwrap();
+        let finished = die_after(writes, &path, case.change);
+        afterwards(&path, writes);
+        let found = state(&path);
+        if found == before {
+            ends.0 += 1;
+        } else {
+            assert_eq!(found, after, "{} dies after {writes} writes", case.name);
+            ends.1 += 1;
+        }
+        // What is left can be worked with, and stays sound.
+        let mut database = open(&path);
+        fill(&mut database, 30, 400).unwrap();
+        let mut transaction = database.transaction().unwrap();
+        fill(&mut transaction, 60, 700).unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        state(&path);
+        if finished {
+            assert!(0 < ends.0 && 0 < ends.1, "{}: {ends:?}", case.name);
+            return;
+        }
+    }
+    panic!("{} never came to its end", case.name);
+}
+
+#[test]
+fn a_transaction_whose_writer_dies_is_as_if_it_had_never_begun() {
+    for case in &CASES {
+        run(case, |_, _| {});
+    }
+}
+
+/// Whoever undoes it can die as well.
+#[test]
+fn a_writer_that_dies_while_it_undoes_a_transaction_leaves_it_to_the_next() {
+    for case in &CASES {
+        run(case, |path, writes| {
+            for again in 0..20 {
+                if writes % 3 != 0 {
+                    return;
+                }
+                death::after(Some(again));
+                let opened = Options::new().open(path);
+                let died = death::has_come();
+                death::after(None);
+                if let Err(error) = &opened {
+                    assert!(died, "{error}");
+                    assert!(matches!(error.fault(), Fault::Io { .. }), "{error}");
+                }
+            }
+        });
+    }
+}

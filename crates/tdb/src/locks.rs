@@ -1,0 +1,349 @@
+//! Who may look at or change which list, now.
+//!
+//! A list is locked by one byte of the file, a record by the byte at its offset, all lists together
+//! by the range behind the header. The numbers are libtdb's, so that its processes and ours keep
+//! each other out.
+//!
+//! Why no lock on a record is ever held here: libtdb's walkers hold one while they wait for the next
+//! chain, and two such waits can stand against each other for ever. A walk here copies a chain under
+//! its lock instead. The locks of others are respected: a record that somebody stands on is not freed.
+//! Invariants: every wait has a deadline; a wait that can be part of a circle gives up what it holds
+//! before it tries again; a lock that was obtained is given back when its guard goes; before anything
+//! is believed under a first lock, an interrupted transaction is undone.
+//! Source: the TDB specification, sections 7 to 9, 14.6, 21 and 22.1.
+
+use crate::engine::Engine;
+use crate::error::Fault;
+use crate::header::{HEADER_BYTES, List};
+use crate::os::range;
+pub(crate) use crate::os::range::Kind;
+use crate::patience::{Canceller, Patience};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of the file whose locks have a meaning of their own.
+pub(crate) mod byte {
+    /// Held while a database is opened, and while a transaction is written.
+    pub(crate) const OPEN: u64 = 0;
+    /// Held, shared, by everybody who has the database open and says so.
+    pub(crate) const ACTIVE: u64 = 4;
+    /// Held for the length of a transaction.
+    pub(crate) const TRANSACTION: u64 = 8;
+    /// Held to count a change where that can't be done in one step.
+    pub(crate) const SEQUENCE: u64 = 48;
+}
+
+/// Where the range of all lists and records begins.
+const ALL: u64 = HEADER_BYTES as u64;
+/// How long the locks of all chains are kept while a record is waited for: whoever stands on it may
+/// wait for one of the chains.
+const CIRCLE_WAIT: Duration = Duration::from_millis(20);
+
+/// The locks of one handle.
+#[derive(Debug)]
+pub(crate) struct Locks {
+    /// The open file that holds them; `None` where nobody else can be.
+    file: Option<Arc<File>>,
+    /// How long a wait may take.
+    pub(crate) limit: Cell<Duration>,
+    pub(crate) canceller: Canceller,
+    held: RefCell<BTreeMap<u64, Held>>,
+    all: Cell<Option<All>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    kind: Kind,
+    count: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct All {
+    kind: Kind,
+    count: u32,
+}
+
+/// A lock on a list, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Locked<'a> {
+    locks: &'a Locks,
+    list: List,
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.locks.release_list(self.list);
+    }
+}
+
+/// A lock on all lists, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct LockedAll<'a> {
+    locks: &'a Locks,
+}
+
+impl Drop for LockedAll<'_> {
+    fn drop(&mut self) {
+        self.locks.release_all();
+    }
+}
+
+/// Whether a lock waits for others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wait {
+    /// Up to the limit of the handle.
+    Yes,
+    /// Not at all.
+    No,
+}
+
+impl Locks {
+    pub(crate) fn new(file: Option<Arc<File>>, limit: Duration) -> Self {
+        Self {
+            file,
+            limit: Cell::new(limit),
+            canceller: Canceller::default(),
+            held: RefCell::new(BTreeMap::new()),
+            all: Cell::new(None),
+        }
+    }
+
+    /// True if nothing of this handle needs to be locked.
+    pub(crate) fn are_off(&self) -> bool {
+        self.file.is_none()
+    }
+
+    pub(crate) fn patience(&self, wait: Wait) -> Patience<'_> {
+        let limit = if wait == Wait::Yes { self.limit.get() } else { Duration::ZERO };
+        Patience::new(limit, &self.canceller)
+    }
+
+    /// Takes a lock on bytes, whatever this handle holds of them already.
+    pub(crate) fn take(
+        &self,
+        (offset, length): (u64, u64),
+        kind: Kind,
+        patience: &Patience<'_>,
+        what: &'static str,
+    ) -> Result<(), Fault> {
+        let Some(file) = &self.file else { return Ok(()) };
+        while !range::try_lock(file, kind, offset, length).map_err(|why| failed(offset, why))? {
+            patience.pause(what)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a lock on bytes if nobody holds it.
+    pub(crate) fn try_take(&self, bytes: (u64, u64), kind: Kind) -> Result<bool, Fault> {
+        let Some(file) = &self.file else { return Ok(true) };
+        range::try_lock(file, kind, bytes.0, bytes.1).map_err(|why| failed(bytes.0, why))
+    }
+
+    pub(crate) fn give_up(&self, (offset, length): (u64, u64)) {
+        if let Some(file) = &self.file {
+            // It can only fail for a file or a range that there is not, and this one was locked.
+            let _unlocked = range::unlock(file, offset, length);
+        }
+    }
+
+    /// Locks a list; true if it is the first list that this handle has locked.
+    fn take_list(&self, list: List, kind: Kind, patience: &Patience<'_>) -> Result<bool, Fault> {
+        if let Some(all) = self.all.get() {
+            return covers(all.kind, kind).map(|()| false);
+        }
+        let offset = lock_byte(list);
+        let mut held = self.held.borrow_mut();
+        let is_first = held.is_empty();
+        let before = held.get(&offset).copied().unwrap_or(Held { kind, count: 0 });
+        let is_more = before.count == 0 || (before.kind, kind) == (Kind::Shared, Kind::Exclusive);
+        if is_more {
+            self.take((offset, 1), kind, patience, "a list")?;
+        }
+        let kind = if is_more { kind } else { before.kind };
+        held.insert(offset, Held { kind, count: before.count + 1 });
+        Ok(is_first)
+    }
+
+    pub(crate) fn release_list(&self, list: List) {
+        if self.all.get().is_some() {
+            return;
+        }
+        let offset = lock_byte(list);
+        let mut held = self.held.borrow_mut();
+        let Some(entry) = held.get_mut(&offset) else { return };
+        entry.count -= 1;
+        if entry.count == 0 {
+            held.remove(&offset);
+            self.give_up((offset, 1));
+        }
+    }
+
+    /// Locks all lists and records.
+    fn take_all(&self, kind: Kind, chains: u32, patience: &Patience<'_>) -> Result<bool, Fault> {
+        if let Some(all) = self.all.get() {
+            covers(all.kind, kind)?;
+            self.all.set(Some(All { count: all.count + 1, ..all }));
+            return Ok(false);
+        }
+        if !self.held.borrow().is_empty() {
+            return Err(Fault::WrongOrder { what: "all lists while one is locked" });
+        }
+        let heads = 4 * u64::from(chains);
+        loop {
+            let taken = self.take_gradually((ALL, heads), kind, patience).and_then(|()| {
+                let short = patience.at_most(CIRCLE_WAIT);
+                self.take((ALL + heads, 0), kind, &short, "a record")
+            });
+            match taken {
+                Ok(()) => break,
+                Err(fault) => {
+                    self.give_up((ALL, 0));
+                    if !matches!(fault, Fault::Busy { .. }) {
+                        return Err(fault);
+                    }
+                    patience.pause("all lists")?;
+                }
+            }
+        }
+        self.all.set(Some(All { kind, count: 1 }));
+        Ok(true)
+    }
+
+    /// Takes a range piece by piece where it can't be had as a whole: a range of which some part is
+    /// always held by somebody would never be free.
+    fn take_gradually(
+        &self,
+        (offset, length): (u64, u64),
+        kind: Kind,
+        patience: &Patience<'_>,
+    ) -> Result<(), Fault> {
+        if length <= 4 {
+            return self.take((offset, length), kind, patience, "a list");
+        }
+        if self.try_take((offset, length), kind)? {
+            return Ok(());
+        }
+        let half = length / 2;
+        self.take_gradually((offset, half), kind, patience)?;
+        self.take_gradually((offset + half, length - half), kind, patience)
+    }
+
+    pub(crate) fn release_all(&self) {
+        let Some(all) = self.all.get() else { return };
+        if 1 < all.count {
+            self.all.set(Some(All { count: all.count - 1, ..all }));
+            return;
+        }
+        self.all.set(None);
+        self.give_up((ALL, 0));
+    }
+
+    /// Gives up what a transaction holds, which is everything but the sign that the database is open.
+    pub(crate) fn release_everything(&self) {
+        self.all.set(None);
+        for bytes in [(ALL, 0), (byte::TRANSACTION, 1), (byte::OPEN, 1)] {
+            self.give_up(bytes);
+        }
+    }
+
+    /// Records a shared lock on everything as an exclusive one: a transaction writes beside the file.
+    pub(crate) fn pretend_exclusive(&self) {
+        if let Some(all) = self.all.get() {
+            self.all.set(Some(All { kind: Kind::Exclusive, ..all }));
+        }
+    }
+
+    /// Makes the shared lock on everything an exclusive one.
+    pub(crate) fn upgrade_all(&self) -> Result<(), Fault> {
+        self.take((ALL, 0), Kind::Exclusive, &self.patience(Wait::Yes), "all readers to leave")
+    }
+
+    /// Whether a record may be taken off its list: nobody walks from it to the next.
+    fn nobody_stands_on(&self, offset: u64) -> Result<bool, Fault> {
+        match self.all.get() {
+            // Nobody can stand anywhere.
+            Some(All { kind: Kind::Exclusive, .. }) => return Ok(true),
+            Some(All { kind: Kind::Shared, .. }) => return Ok(false),
+            None => {}
+        }
+        let Some(file) = &self.file else { return Ok(true) };
+        range::probe(file, Kind::Exclusive, offset, 1).map_err(|why| failed(offset, why))
+    }
+}
+
+/// The byte that is locked for a list.
+fn lock_byte(list: List) -> u64 {
+    match list {
+        List::Free => ALL - 4,
+        List::Chain(chain) => ALL + 4 * u64::from(chain),
+    }
+}
+
+fn covers(has: Kind, wanted: Kind) -> Result<(), Fault> {
+    if (has, wanted) == (Kind::Shared, Kind::Exclusive) {
+        return Err(Fault::WrongOrder { what: "a change while all lists are locked for reading" });
+    }
+    Ok(())
+}
+
+fn failed(offset: u64, source: io::Error) -> Fault {
+    Fault::Io { action: "lock", offset, source }
+}
+
+impl Engine {
+    pub(crate) fn lock_list(&self, list: List, kind: Kind) -> Result<Locked<'_>, Fault> {
+        self.lock_list_for(list, kind, Wait::Yes)
+    }
+
+    /// `None` if somebody else has it.
+    pub(crate) fn try_lock_list(
+        &self,
+        list: List,
+        kind: Kind,
+    ) -> Result<Option<Locked<'_>>, Fault> {
+        match self.lock_list_for(list, kind, Wait::No) {
+            Ok(locked) => Ok(Some(locked)),
+            Err(Fault::Busy { .. }) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    pub(crate) fn lock_list_for(
+        &self,
+        list: List,
+        kind: Kind,
+        wait: Wait,
+    ) -> Result<Locked<'_>, Fault> {
+        let patience = self.locks.patience(wait);
+        loop {
+            let is_first = self.locks.take_list(list, kind, &patience)?;
+            let locked = Locked { locks: &self.locks, list };
+            if !is_first || self.locks.are_off() || !self.needs_recovery()? {
+                return Ok(locked);
+            }
+            drop(locked);
+            self.lock_and_recover()?;
+        }
+    }
+
+    pub(crate) fn lock_all(&self, kind: Kind, wait: Wait) -> Result<LockedAll<'_>, Fault> {
+        let patience = self.locks.patience(wait);
+        loop {
+            let is_first = self.locks.take_all(kind, self.shape.hash_size, &patience)?;
+            let locked = LockedAll { locks: &self.locks };
+            if !is_first || self.locks.are_off() || !self.needs_recovery()? {
+                return Ok(locked);
+            }
+            drop(locked);
+            self.lock_and_recover()?;
+        }
+    }
+
+    pub(crate) fn nobody_stands_on(&self, offset: u64) -> Result<bool, Fault> {
+        self.locks.nobody_stands_on(offset)
+    }
+}

@@ -1,0 +1,129 @@
+//! Waiting for what others hold: again and again, with a growing pause, up to a deadline, until
+//! somebody calls it off.
+//!
+//! Why not a system call that blocks: locks of open files have no deadlock detection, and a blocked
+//! call cannot be given up. The pause is an eighth of the time already waited, so that waiting costs
+//! next to nothing and comes at most an eighth too late.
+//! Invariant: every wait ends.
+//! Source: the TDB specification, section 21.
+
+use crate::error::Fault;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The shortest pause; the kernel's timers are no finer.
+const PAUSE_MIN: Duration = Duration::from_micros(20);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_millis(5);
+
+/// Calls off what a handle waits for, from another thread. Clones call off the same handle.
+#[derive(Clone, Debug, Default)]
+pub struct Canceller {
+    signal: Arc<Signal>,
+}
+
+#[derive(Debug, Default)]
+struct Signal {
+    off: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Canceller {
+    /// Lets the wait of the handle fail with [`Fault::Cancelled`], the one that goes on now and every
+    /// later one until [`Canceller::reset`].
+    pub fn cancel(&self) {
+        *self.signal.off.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.signal.changed.notify_all();
+    }
+
+    /// Lets the handle wait again.
+    pub fn reset(&self) {
+        *self.signal.off.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
+
+    /// Waits; true if it was called off before or meanwhile.
+    fn wait(&self, pause: Duration) -> bool {
+        let off = self.signal.off.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.signal.changed.wait_timeout_while(off, pause, |off| !*off);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// One wait.
+#[derive(Debug)]
+pub(crate) struct Patience<'a> {
+    started: Instant,
+    /// `None`: it is enough to have asked once.
+    deadline: Option<Instant>,
+    canceller: &'a Canceller,
+}
+
+impl<'a> Patience<'a> {
+    /// Up to this long, which may be nothing.
+    pub(crate) fn new(limit: Duration, canceller: &'a Canceller) -> Self {
+        let started = Instant::now();
+        let deadline = (!limit.is_zero()).then(|| started.checked_add(limit)).flatten();
+        Self { started, deadline, canceller }
+    }
+
+    /// The same wait, but no longer than this from now on.
+    pub(crate) fn at_most(&self, limit: Duration) -> Self {
+        let soon = Instant::now().checked_add(limit);
+        let deadline =
+            self.deadline.map(|deadline| soon.map_or(deadline, |soon| soon.min(deadline)));
+        Self { started: Instant::now(), deadline, canceller: self.canceller }
+    }
+
+    /// Makes a pause before the next attempt.
+    ///
+    /// # Errors
+    /// [`Fault::Busy`] when the time is over, [`Fault::Cancelled`] when it was called off.
+    pub(crate) fn pause(&self, what: &'static str) -> Result<(), Fault> {
+        let now = Instant::now();
+        let waited = now.saturating_duration_since(self.started);
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        let Some(left) = left.filter(|left| !left.is_zero()) else {
+            return Err(Fault::Busy { what, waited });
+        };
+        let pause = (waited / 8).clamp(PAUSE_MIN, PAUSE_MAX).min(left);
+        if self.canceller.wait(pause) { Err(Fault::Cancelled { what }) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_at_its_deadline_and_says_what_it_waited_for() {
+        let canceller = Canceller::default();
+        let patience = Patience::new(Duration::from_millis(2), &canceller);
+        let end =
+            std::iter::repeat_with(|| patience.pause("a lock")).find_map(Result::err).unwrap();
+        assert!(matches!(end, Fault::Busy { what: "a lock", .. }), "{end}");
+    }
+
+    #[test]
+    fn who_asks_only_once_makes_no_pause() {
+        let canceller = Canceller::default();
+        let patience = Patience::new(Duration::ZERO, &canceller);
+        assert!(matches!(patience.pause("a lock"), Err(Fault::Busy { .. })));
+    }
+
+    #[test]
+    fn another_thread_calls_a_wait_off() {
+        let canceller = Canceller::default();
+        let other = canceller.clone();
+        let (began, begin) = std::sync::mpsc::channel();
+        let waiting = std::thread::spawn(move || {
+            let patience = Patience::new(Duration::from_mins(10), &other);
+            began.send(()).unwrap();
+            std::iter::repeat_with(|| patience.pause("a lock")).find_map(Result::err)
+        });
+        begin.recv().unwrap();
+        canceller.cancel();
+        assert!(matches!(waiting.join().unwrap(), Some(Fault::Cancelled { .. })));
+        canceller.reset();
+        assert!(!canceller.wait(Duration::ZERO));
+    }
+}

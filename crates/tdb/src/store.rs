@@ -1,0 +1,300 @@
+//! Changing records: store, append, delete, and what becomes of the places of deleted ones.
+//!
+//! Invariants: a value that moves is linked at its new place before its old place is given up, so
+//! that neither a full disk nor a killed process loses it (libtdb deletes first); a chain can be
+//! followed after every single write; nothing is freed that somebody stands on.
+//! Source: the TDB specification, sections 10, 11.4, 13.2 to 13.4, 16 and 22.7.
+
+use crate::engine::{Engine, Placed};
+use crate::error::Fault;
+use crate::header::{List, at};
+use crate::locks::{Kind, Wait, byte};
+use crate::record::{RECORD_BYTES, Record, TAILER_BYTES, magic};
+use crate::space::Space;
+
+/// What a store does about a value that is there, or is not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Store {
+    /// Puts the value, whether there was one or not.
+    #[default]
+    Replace,
+    /// Puts a new one; [`Fault::Exists`] if the key has one.
+    Insert,
+    /// Changes the one there is; [`Fault::NotFound`] if the key has none.
+    Modify,
+}
+
+/// A record on a chain, and where its offset stands: the head of the chain or the record before it.
+#[derive(Clone, Copy)]
+struct Linked {
+    placed: Placed,
+    slot: u64,
+}
+
+impl Engine {
+    /// Stores a value under the lock of its chain.
+    pub(crate) fn store(&self, key: &[u8], data: &[u8], how: Store) -> Result<(), Fault> {
+        let hash = self.shape.hash.of(key);
+        let chain = List::Chain(self.shape.chain(hash));
+        let _locked = self.lock_list(chain, Kind::Exclusive)?;
+        self.store_locked(key, hash, data, how)
+    }
+
+    /// Adds bytes to the end of a value, or begins one with them.
+    pub(crate) fn append(&self, key: &[u8], more: &[u8]) -> Result<(), Fault> {
+        let hash = self.shape.hash.of(key);
+        let chain = List::Chain(self.shape.chain(hash));
+        let _locked = self.lock_list(chain, Kind::Exclusive)?;
+        let old = self.find(key)?.map(|at| self.data(at)).transpose()?.unwrap_or_default();
+        self.store_locked(key, hash, &[&old, more].concat(), Store::Replace)
+    }
+
+    /// Deletes the value of a key.
+    pub(crate) fn delete(&self, key: &[u8]) -> Result<(), Fault> {
+        let hash = self.shape.hash.of(key);
+        let chain = List::Chain(self.shape.chain(hash));
+        let _locked = self.lock_list(chain, Kind::Exclusive)?;
+        let old = self.find(key)?.ok_or(Fault::NotFound)?;
+        // What a killed process left behind the newest value must not come back to life. It goes
+        // first: whoever is killed here leaves the newest.
+        self.bury_older(key, old)?;
+        self.bury(old)?;
+        self.count_change()?;
+        self.trim(chain, self.settings.max_dead)
+    }
+
+    /// Deletes the records of a chain for which `keep` says no.
+    pub(crate) fn retain_chain(
+        &self,
+        chain: u32,
+        keep: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<u64, Fault> {
+        let list = List::Chain(chain);
+        let _locked = self.lock_list(list, Kind::Exclusive)?;
+        let mut deleted = 0;
+        for placed in self.list(list)? {
+            if placed.record.magic == magic::USED && !keep(&self.key(placed)?, &self.data(placed)?)
+            {
+                self.bury(placed)?;
+                self.count_change()?;
+                deleted += 1;
+            }
+        }
+        if 0 < deleted {
+            self.trim(list, self.settings.max_dead)?;
+        }
+        Ok(deleted)
+    }
+
+    fn store_locked(&self, key: &[u8], hash: u32, data: &[u8], how: Store) -> Result<(), Fault> {
+        let payload = key.len() as u64 + data.len() as u64;
+        if u64::from(u32::MAX) < payload {
+            return Err(Fault::Full { size: self.space.size(), wanted: payload });
+        }
+        let old = self.find(key)?;
+        match (how, old) {
+            (Store::Insert, Some(_)) => return Err(Fault::Exists),
+            (Store::Modify, None) => return Err(Fault::NotFound),
+            (_, Some(old)) if self.update_in_place(old, key, data)? => return self.count_change(),
+            _ => {}
+        }
+        let chain = List::Chain(self.shape.chain(hash));
+        if let Some(old) = old
+            && self.gives_up_first()
+        {
+            self.bury_older(key, old)?;
+            self.bury(old)?;
+            self.count_change()?;
+            self.trim(chain, self.settings.max_dead)?;
+        }
+        let place = self.place(hash, payload)?;
+        self.link(place, key, hash, data)?;
+        self.count_change()?;
+        if old.is_some() && !self.gives_up_first() {
+            self.bury_older(key, place)?;
+            self.count_change()?;
+            self.trim(chain, self.settings.max_dead)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the old place of a value that moves is given up before it has a new one, as libtdb
+    /// does: this leaves fewer gaps, and where nothing can be interrupted nothing can be lost by it.
+    fn gives_up_first(&self) -> bool {
+        !matches!(self.space, Space::File(_))
+    }
+
+    /// Overwrites a value where it is, if the new one has room there.
+    fn update_in_place(&self, old: Placed, key: &[u8], data: &[u8]) -> Result<bool, Fault> {
+        let record = old.record;
+        if record.data_len as usize == data.len() && self.data(old)? == data {
+            return Ok(true);
+        }
+        let needed = key.len() as u64 + data.len() as u64 + TAILER_BYTES;
+        if u64::from(record.rec_len) < needed {
+            return Ok(false);
+        }
+        let at = old.offset + RECORD_BYTES + u64::from(record.key_len);
+        if record.data_len as usize == data.len() {
+            self.space.write(at, data)?;
+            return Ok(true);
+        }
+        // The lengths and the bytes they speak of go out in one write, as far as that is possible.
+        let header = Record { data_len: data.len() as u32, ..record };
+        self.write_whole(old.offset, header, key, data)?;
+        Ok(true)
+    }
+
+    /// Fills a place that is on no list, and puts it at the front of its chain.
+    fn link(&self, place: Placed, key: &[u8], hash: u32, data: &[u8]) -> Result<(), Fault> {
+        let slot = List::Chain(self.shape.chain(hash)).head();
+        let record = Record {
+            next: self.number(slot)?,
+            rec_len: place.record.rec_len,
+            key_len: key.len() as u32,
+            data_len: data.len() as u32,
+            hash,
+            magic: magic::USED,
+        };
+        self.write_whole(place.offset, record, key, data)?;
+        self.write_number(slot, place.offset)
+    }
+
+    fn write_whole(&self, at: u64, record: Record, key: &[u8], data: &[u8]) -> Result<(), Fault> {
+        let header = record.encode(self.shape.order);
+        self.space.write(at, &[&header, key, data].concat())
+    }
+
+    /// Marks a record as deleted; it stays on its chain.
+    fn bury(&self, old: Placed) -> Result<(), Fault> {
+        self.write_record(old.offset, Record { magic: magic::DEAD, ..old.record })
+    }
+
+    /// Deletes what the same key has behind this record: values that were replaced by somebody who
+    /// was killed before they could be deleted, or the one that was just replaced.
+    fn bury_older(&self, key: &[u8], newest: Placed) -> Result<(), Fault> {
+        let hash = self.shape.hash.of(key);
+        let chain = List::Chain(self.shape.chain(hash));
+        let mut behind = false;
+        for placed in self.walk(chain) {
+            let placed = placed?;
+            if behind && self.is_of(placed, key, hash)? {
+                self.bury(placed)?;
+            }
+            behind |= placed.offset == newest.offset;
+        }
+        Ok(())
+    }
+
+    /// Finds a place for a new record of a chain: that of a deleted record, or one of the free list.
+    fn place(&self, hash: u32, payload: u64) -> Result<Placed, Fault> {
+        let own = List::Chain(self.shape.chain(hash));
+        if 0 < self.settings.max_dead {
+            for step in 0..self.shape.hash_size {
+                let chain = List::Chain(self.shape.chain(hash.wrapping_add(step)));
+                if let Some(_chain) = self.try_lock_list(chain, Kind::Exclusive)?
+                    && let Some(place) = self.take_dead(chain, payload)?
+                {
+                    return Ok(place);
+                }
+                if let Some(_free) = self.try_lock_list(List::Free, Kind::Exclusive)? {
+                    self.trim(own, 0)?;
+                    return self.take(payload);
+                }
+            }
+        }
+        let _free = self.lock_list(List::Free, Kind::Exclusive)?;
+        self.trim(own, 0)?;
+        self.take(payload)
+    }
+
+    /// Takes the deleted record of a chain that fits best, off its chain.
+    fn take_dead(&self, chain: List, payload: u64) -> Result<Option<Placed>, Fault> {
+        let mut best: Option<Linked> = None;
+        let mut slot = chain.head();
+        for placed in self.walk(chain) {
+            let placed = placed?;
+            let length = placed.record.rec_len;
+            let fits =
+                placed.record.magic == magic::DEAD && payload + TAILER_BYTES <= u64::from(length);
+            let better = best.is_none_or(|best| length < best.placed.record.rec_len);
+            // libtdb does not ask whether somebody stands on it, and leads that one astray.
+            if fits && better && self.nobody_stands_on(placed.offset)? {
+                best = Some(Linked { placed, slot });
+            }
+            slot = placed.offset;
+        }
+        let Some(Linked { placed, slot }) = best else { return Ok(None) };
+        self.write_number(slot, u64::from(placed.record.next))?;
+        Ok(Some(placed))
+    }
+
+    /// Frees the deleted records of a chain, all but the first few.
+    pub(crate) fn trim(&self, chain: List, keep: u32) -> Result<(), Fault> {
+        let mut locked = None;
+        let mut dead = 0;
+        let mut slot = chain.head();
+        // What is freed no longer leads along the chain, so the whole chain is looked at first.
+        for placed in self.list(chain)? {
+            let is_dead = placed.record.magic == magic::DEAD;
+            dead += u32::from(is_dead);
+            if !is_dead || dead <= keep {
+                slot = placed.offset;
+                continue;
+            }
+            if locked.is_none() {
+                locked = Some(self.lock_list(List::Free, Kind::Exclusive)?);
+            }
+            if !self.nobody_stands_on(placed.offset)? {
+                slot = placed.offset;
+                continue;
+            }
+            self.write_number(slot, u64::from(placed.record.next))?;
+            self.give_back(placed.offset, placed.record)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes everything. The recovery area stays where it is.
+    pub(crate) fn wipe(&self) -> Result<(), Fault> {
+        let size = self.space.refresh()?;
+        let start = self.shape.data_start();
+        let heads = vec![0; (start - List::Free.head()) as usize];
+        self.space.write(List::Free.head(), &heads)?;
+        let area = match self.recovery_start()? {
+            0 => None,
+            at => Some((at, at + self.header_at(at)?.bounded(at, size)?.total())),
+        };
+        let (first, second) = match area {
+            Some((from, to)) => ((start, from), Some((to, size))),
+            None => ((start, size), None),
+        };
+        for (from, to) in std::iter::once(first).chain(second) {
+            if from + RECORD_BYTES < to {
+                self.adopt(from, to)?;
+            }
+        }
+        self.count_change()
+    }
+
+    /// Counts a change, if this database counts them.
+    pub(crate) fn count_change(&self) -> Result<(), Fault> {
+        if !self.settings.sequence {
+            return Ok(());
+        }
+        let at = at::SEQUENCE as u64;
+        // In a transaction nobody else counts, and in memory nobody else is.
+        let shared = matches!(self.space, Space::File(_));
+        let bytes = (byte::SEQUENCE, 1);
+        if shared {
+            let patience = self.locks.patience(Wait::Yes);
+            self.locks.take(bytes, Kind::Exclusive, &patience, "the number of changes")?;
+        }
+        let number = self.number(at).map(|number| number.wrapping_add(1));
+        let counted = number.and_then(|number| self.write_number(at, number.into()));
+        if shared {
+            self.locks.give_up(bytes);
+        }
+        counted
+    }
+}
