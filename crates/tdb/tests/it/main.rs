@@ -4,6 +4,8 @@
 
 mod garbage;
 mod golden;
+mod libtdb;
+mod peer;
 mod trace;
 mod write;
 
