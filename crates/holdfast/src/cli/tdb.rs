@@ -94,7 +94,9 @@ fn failure(error: Error) -> Failure {
         None => error.to_string(),
     };
     match error.fault() {
-        Fault::Io { .. } => Failure::cannot_tell(chain),
+        Fault::Io { .. } | Fault::Busy { .. } | Fault::Cancelled { .. } => {
+            Failure::cannot_tell(chain)
+        }
         Fault::RecoveryPending { .. } => Failure::no(chain).help(
             "start the program that owns the file, or open it with tdbtool: whoever opens it for \
              writing undoes the transaction",
@@ -102,7 +104,14 @@ fn failure(error: Error) -> Failure {
         Fault::Corrupt { .. } | Fault::OutOfBounds { .. } => {
             Failure::no(chain).help("save what can be saved with `holdfast tdb dump --rescue FILE`")
         }
-        Fault::NotTdb { .. } | Fault::Header { .. } => Failure::no(chain),
+        Fault::NotTdb { .. }
+        | Fault::Header { .. }
+        | Fault::Full { .. }
+        | Fault::Exists
+        | Fault::NotFound
+        | Fault::WrongOrder { .. }
+        | Fault::Spoiled
+        | Fault::ReadOnly => Failure::no(chain),
     }
 }
 
