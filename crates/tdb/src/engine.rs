@@ -196,7 +196,7 @@ impl Engine {
     pub(crate) fn is_of(&self, placed: Placed, key: &[u8], hash: u32) -> Result<bool, Fault> {
         let Record { magic, hash: own, key_len, .. } = placed.record;
         let may_be = magic == magic::USED && own == hash && key_len as usize == key.len();
-        Ok(may_be && self.key(placed)? == key)
+        Ok(may_be && self.space.equals(placed.offset + RECORD_BYTES, key)?)
     }
 }
 

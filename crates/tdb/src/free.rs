@@ -1,8 +1,8 @@
 //! The free list: what may be used again, how it is given back, and how a place is taken from it.
 //!
 //! Invariants: whoever calls holds the lock of the free list; a record is merged only with a left
-//! neighbour of which header and last number agree; every write leaves lists that can be followed:
-//! what a new length would cut off is written before the length.
+//! neighbour of which header and last number agree; every write leaves lists that can be followed,
+//! and no place on two of them: whoever is killed in between leaves a gap that a repack frees.
 //! Source: the TDB specification, sections 11.1 to 11.3 and 19. Which record is taken, and from
 //! which end of it, is libtdb's way, so that files of both look alike.
 
@@ -10,7 +10,7 @@ use crate::engine::{Engine, Placed};
 use crate::error::Fault;
 use crate::growth::grown;
 use crate::header::List;
-use crate::record::{RECORD_BYTES, Record, TAILER_BYTES, begins, magic};
+use crate::record::{LENGTH_AT, MAGIC_AT, RECORD_BYTES, Record, TAILER_BYTES, begins, magic};
 use crate::space::DATA_BYTES_MAX;
 
 /// A free record that is longer than needed by less than this is taken whole.
@@ -40,7 +40,7 @@ impl Engine {
     pub(crate) fn give_back(&self, offset: u64, record: Record) -> Result<(), Fault> {
         self.write_tailer(offset, record)?;
         if let Some(left) = self.free_left_of(offset)? {
-            return self.merge(left, record).map(|_| ());
+            return self.merge(left.offset, record).map(|_| ());
         }
         let slot = List::Free.head();
         let next = self.number(slot)?;
@@ -87,8 +87,10 @@ impl Engine {
             }
             let free = self.to_be_free_at(offset)?;
             if let Some(left) = self.free_left_of(offset)? {
-                let left = self.merge(left, free.record)?;
+                // Off the list first: who is killed in between leaves a gap, not a place that two
+                // would be given.
                 self.write_number(slot, u64::from(free.record.next))?;
+                let left = self.merge(left.offset, free.record)?;
                 if let Some(best) =
                     scan.best.as_mut().filter(|best| best.free.offset == left.offset)
                 {
@@ -141,16 +143,17 @@ impl Engine {
     }
 
     /// Makes a record part of the free one in front of it.
-    fn merge(&self, left: Placed, record: Record) -> Result<Placed, Fault> {
-        let length = u64::from(left.record.rec_len) + record.total();
+    fn merge(&self, offset: u64, record: Record) -> Result<Placed, Fault> {
+        let left = self.free_at(offset)?.record;
+        let length = u64::from(left.rec_len) + record.total();
         let rec_len = u32::try_from(length).map_err(|_| {
             let expected = "a length that fits the file";
-            Fault::corrupt(left.offset, "rec_len", expected, length)
+            Fault::corrupt(offset, "rec_len", expected, length)
         })?;
-        let merged = Placed { record: Record { rec_len, ..left.record }, ..left };
-        self.write_tailer(left.offset, merged.record)?;
-        self.write_record(left.offset, merged.record)?;
-        Ok(merged)
+        let merged = Record { rec_len, ..left };
+        self.write_tailer(offset, merged)?;
+        self.write_number(offset + LENGTH_AT, length)?;
+        Ok(Placed { offset, record: merged })
     }
 
     /// Takes the end of a free record, or all of it where the rest would be too short to be of use.
@@ -164,7 +167,7 @@ impl Engine {
         let Some(rest) = split else {
             let taken = Record { magic: magic::USED, ..record };
             self.write_number(slot, u64::from(record.next))?;
-            self.write_record(offset, taken)?;
+            self.write_number(offset + MAGIC_AT, magic::USED.into())?;
             return Ok(Placed { offset, record: taken });
         };
         let left = Record { rec_len: rest as u32, ..record };
@@ -173,7 +176,7 @@ impl Engine {
         self.write_record(place, taken)?;
         self.write_tailer(place, taken)?;
         self.write_tailer(offset, left)?;
-        self.write_record(offset, left)?;
+        self.write_number(offset + LENGTH_AT, rest)?;
         Ok(Placed { offset: place, record: taken })
     }
 

@@ -208,6 +208,7 @@ fn mutex_size(rwlocks: u32, features: u32, mutex_size: u32) -> Result<u32, Fault
     if features == 0 {
         return Ok(0);
     }
+    // Whether it is the size that this machine's mutexes have is asked by whoever locks them.
     if mutex_size == 0 || !mutex_size.is_multiple_of(MUTEX_AREA_STEP) {
         return Err(wrong("mutex_size", at::MUTEX_SIZE, "whole pages of 4096 bytes", mutex_size));
     }

@@ -56,16 +56,15 @@ mod death;
 mod death_tests;
 mod engine;
 mod error;
+mod file;
 mod free;
 mod growth;
 mod hash;
 mod header;
 mod locks;
 mod marks;
-#[cfg_attr(not(test), expect(dead_code, reason = "what writes to files begins to use it next"))]
 mod mutexes;
 mod open;
-#[cfg_attr(not(test), expect(dead_code, reason = "what writes to files begins to use it next"))]
 mod os;
 mod overlay;
 mod patience;

@@ -15,6 +15,8 @@
 use crate::engine::Engine;
 use crate::error::Fault;
 use crate::header::{HEADER_BYTES, List};
+use crate::mutexes::{Mutexes, Waiting};
+use crate::os::mutex::{self, MutexArea};
 use crate::os::range;
 pub(crate) use crate::os::range::Kind;
 use crate::patience::{Canceller, Patience};
@@ -48,6 +50,8 @@ const CIRCLE_WAIT: Duration = Duration::from_millis(20);
 pub(crate) struct Locks {
     /// The open file that holds them; `None` where nobody else can be.
     file: Option<Arc<File>>,
+    /// What is locked instead of the bytes of lists, in a file that has mutexes.
+    mutexes: Option<RefCell<Mutexes>>,
     /// How long a wait may take.
     pub(crate) limit: Cell<Duration>,
     pub(crate) canceller: Canceller,
@@ -105,11 +109,17 @@ impl Locks {
     pub(crate) fn new(file: Option<Arc<File>>, limit: Duration) -> Self {
         Self {
             file,
+            mutexes: None,
             limit: Cell::new(limit),
             canceller: Canceller::default(),
             held: RefCell::new(BTreeMap::new()),
             all: Cell::new(None),
         }
+    }
+
+    /// Locks the mutexes of this area instead of the bytes of lists.
+    pub(crate) fn use_mutexes(&mut self, area: MutexArea) {
+        self.mutexes = Some(RefCell::new(Mutexes::new(Arc::new(area))));
     }
 
     /// True if nothing of this handle needs to be locked.
@@ -160,8 +170,19 @@ impl Locks {
         let is_first = held.is_empty();
         let before = held.get(&offset).copied().unwrap_or(Held { kind, count: 0 });
         let is_more = before.count == 0 || (before.kind, kind) == (Kind::Shared, Kind::Exclusive);
-        if is_more {
-            self.take((offset, 1), kind, patience, "a list")?;
+        match &self.mutexes {
+            // A mutex has one owner, whatever he wants to do.
+            Some(mutexes) if before.count == 0 => {
+                let mut wait = Waits { patience };
+                let mut mutexes = mutexes.borrow_mut();
+                let locked = match list {
+                    List::Free => mutexes.free_lock(&mut wait),
+                    List::Chain(chain) => mutexes.chain_lock(kind, chain, &mut wait),
+                };
+                granted(locked, offset, patience, "a list")?;
+            }
+            None if is_more => self.take((offset, 1), kind, patience, "a list")?,
+            Some(_) | None => {}
         }
         let kind = if is_more { kind } else { before.kind };
         held.insert(offset, Held { kind, count: before.count + 1 });
@@ -178,8 +199,18 @@ impl Locks {
         entry.count -= 1;
         if entry.count == 0 {
             held.remove(&offset);
-            self.give_up((offset, 1));
+            self.free_list_lock(list, offset);
         }
+    }
+
+    fn free_list_lock(&self, list: List, offset: u64) {
+        let Some(mutexes) = &self.mutexes else { return self.give_up((offset, 1)) };
+        let mut mutexes = mutexes.borrow_mut();
+        // It can only fail where the file no longer says that it is ours, and then it is nobody's.
+        let _unlocked = match list {
+            List::Free => mutexes.free_unlock(),
+            List::Chain(chain) => mutexes.chain_unlock(chain),
+        };
     }
 
     /// Locks all lists and records.
@@ -193,6 +224,14 @@ impl Locks {
             return Err(Fault::WrongOrder { what: "all lists while one is locked" });
         }
         let heads = 4 * u64::from(chains);
+        if let Some(mutexes) = &self.mutexes {
+            let mut wait = Waits { patience };
+            let rest = |kind| self.try_take((ALL + heads, 0), kind).map_err(io::Error::other);
+            let locked = mutexes.borrow_mut().all_lock(kind, &mut wait, rest);
+            granted(locked, ALL, patience, "all lists")?;
+            self.all.set(Some(All { kind, count: 1 }));
+            return Ok(true);
+        }
         loop {
             let taken = self.take_gradually((ALL, heads), kind, patience).and_then(|()| {
                 let short = patience.at_most(CIRCLE_WAIT);
@@ -239,13 +278,23 @@ impl Locks {
             return;
         }
         self.all.set(None);
+        self.free_all();
+    }
+
+    fn free_all(&self) {
+        if let Some(mutexes) = &self.mutexes {
+            // It can only fail where it is not held.
+            let _unlocked = mutexes.borrow_mut().all_unlock(|| Ok(()));
+        }
         self.give_up((ALL, 0));
     }
 
     /// Gives up what a transaction holds, which is everything but the sign that the database is open.
     pub(crate) fn release_everything(&self) {
-        self.all.set(None);
-        for bytes in [(ALL, 0), (byte::TRANSACTION, 1), (byte::OPEN, 1)] {
+        if self.all.take().is_some() {
+            self.free_all();
+        }
+        for bytes in [(byte::TRANSACTION, 1), (byte::OPEN, 1)] {
             self.give_up(bytes);
         }
     }
@@ -258,8 +307,16 @@ impl Locks {
     }
 
     /// Makes the shared lock on everything an exclusive one.
-    pub(crate) fn upgrade_all(&self) -> Result<(), Fault> {
-        self.take((ALL, 0), Kind::Exclusive, &self.patience(Wait::Yes), "all readers to leave")
+    pub(crate) fn upgrade_all(&self, chains: u32) -> Result<(), Fault> {
+        let patience = self.patience(Wait::Yes);
+        let what = "all that others read";
+        let Some(mutexes) = &self.mutexes else {
+            return self.take((ALL, 0), Kind::Exclusive, &patience, what);
+        };
+        let rest = ALL + 4 * u64::from(chains);
+        let rest = |kind| self.try_take((rest, 0), kind).map_err(io::Error::other);
+        let locked = mutexes.borrow_mut().all_upgrade(&mut Waits { patience: &patience }, rest);
+        granted(locked, ALL, &patience, what)
     }
 
     /// Whether a record may be taken off its list: nobody walks from it to the next.
@@ -272,6 +329,37 @@ impl Locks {
         }
         let Some(file) = &self.file else { return Ok(true) };
         range::probe(file, Kind::Exclusive, offset, 1).map_err(|why| failed(offset, why))
+    }
+}
+
+/// Lets a wait for a mutex go on in stretches, so that it can be called off between them.
+struct Waits<'a, 'b> {
+    patience: &'a Patience<'b>,
+}
+
+impl Waiting for Waits<'_, '_> {
+    fn stretch(&mut self) -> mutex::Wait {
+        self.patience.next_deadline(STRETCH).map_or(mutex::Wait::No, mutex::Wait::Until)
+    }
+
+    fn pause(&mut self) -> bool {
+        self.patience.pause("a mutex").is_ok()
+    }
+}
+
+/// How long a mutex is waited for before it is asked whether the wait was called off.
+const STRETCH: Duration = Duration::from_millis(20);
+
+fn granted(
+    locked: io::Result<mutex::Locked>,
+    offset: u64,
+    patience: &Patience<'_>,
+    what: &'static str,
+) -> Result<(), Fault> {
+    match locked.map_err(|why| failed(offset, why))? {
+        // What the dead one had begun is found out as it is without mutexes: by what is read.
+        mutex::Locked::Yes | mutex::Locked::OwnerDied => Ok(()),
+        mutex::Locked::Busy => Err(patience.over(what)),
     }
 }
 

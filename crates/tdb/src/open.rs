@@ -13,10 +13,13 @@
 use crate::database::Database;
 use crate::engine::{Engine, Settings};
 use crate::error::{Error, Fault};
+use crate::file::FileSpace;
 use crate::hash::HashKind;
-use crate::header::{ByteOrder, HEADER_BYTES, Header};
+use crate::header::{ByteOrder, HEADER_BYTES, Header, at};
 use crate::locks::{Kind, Locks, Wait, byte};
-use crate::space::{FileSpace, Space};
+use crate::os::mutex::{MutexArea, area_bytes};
+use crate::os::page::page_size;
+use crate::space::Space;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -58,7 +61,9 @@ pub struct Options {
     order: ByteOrder,
     mode: u32,
     clear_if_first: bool,
+    mutexes: bool,
     locking: bool,
+    mapped: bool,
     wait: Duration,
     settings: Settings,
 }
@@ -79,7 +84,9 @@ impl Options {
             order: ByteOrder::NATIVE,
             mode: 0o600,
             clear_if_first: false,
+            mutexes: false,
             locking: true,
+            mapped: true,
             wait: WAIT,
             settings: Settings { max_dead: 0, sequence: false, sync: true },
         }
@@ -122,9 +129,25 @@ impl Options {
         self
     }
 
+    /// Gives a file that is made mutexes to lock instead of its bytes, and with them the jenkins hash,
+    /// as libtdb does. Files that have mutexes are opened as such without being asked; they can only
+    /// be shared by processes with the same C library and the same size of pages.
+    pub fn mutexes(mut self) -> Self {
+        self.mutexes = true;
+        self.hash = HashKind::Jenkins;
+        self
+    }
+
     /// Takes no locks at all: for somebody who knows that nobody else has the file open.
     pub fn unlocked(mut self) -> Self {
         self.locking = false;
+        self
+    }
+
+    /// Reads and writes by system calls instead of a mapping: slower, but nobody who truncates the
+    /// file, against the rules, can kill this process by it.
+    pub fn unmapped(mut self) -> Self {
+        self.mapped = false;
         self
     }
 
@@ -173,71 +196,123 @@ impl Options {
             Create::Missing => options.create(true),
             Create::New => options.create_new(true),
         };
-        let action = "open the file to write";
-        let file = options.open(path).map_err(|source| Fault::Io { action, offset: 0, source })?;
+        let file = options.open(path).map_err(|why| failed("open the file to write", why))?;
         let file = Arc::new(file);
-        let locks = Locks::new(self.locking.then(|| Arc::clone(&file)), self.wait);
-        let patience = locks.patience(Wait::Yes);
+        let mut locks = Locks::new(self.locking.then(|| Arc::clone(&file)), self.wait);
         let right = (byte::OPEN, 1);
-        locks.take(right, Kind::Exclusive, &patience, "the right to open")?;
+        locks.take(right, Kind::Exclusive, &locks.patience(Wait::Yes), "the right to open")?;
         // Whatever fails from here on closes the file, and its locks with it.
-        let header = self.first_look(&file, &locks)?;
-        let space = Space::File(FileSpace::new(file, header.mutex_size.into())?);
-        let engine = Engine::new(space, header.shape(), self.settings, locks)?;
+        let header = self.first_look(&file, &mut locks)?;
+        let base = header.mutex_size.into();
+        let file = match self.mapped {
+            true => FileSpace::mapped(file, base)?,
+            false => FileSpace::new(file, base)?,
+        };
+        let engine = Engine::new(Space::File(file), header.shape(), self.settings, locks)?;
         engine.recover_while_opening()?;
         engine.locks.give_up(right);
         Ok(engine)
     }
 
     /// Creates, empties, or just reads the header; shows that the file is in use.
-    fn first_look(&self, file: &File, locks: &Locks) -> Result<Header, Fault> {
+    fn first_look(&self, file: &File, locks: &mut Locks) -> Result<Header, Fault> {
         let in_use = (byte::ACTIVE, 1);
-        let patience = locks.patience(Wait::Yes);
         if self.clear_if_first && locks.try_take(in_use, Kind::Exclusive)? {
             let all = (HEADER_BYTES as u64, 0);
-            locks.take(all, Kind::Exclusive, &patience, "the whole database")?;
+            locks.take(all, Kind::Exclusive, &locks.patience(Wait::Yes), "the whole database")?;
             self.make(file)?;
             locks.give_up(all);
-        } else if length(file)? == 0 {
+        } else if is_unmade(file)? {
             if self.create == Create::Never {
                 return Err(Fault::NotTdb { expected: AT_LEAST });
             }
             self.make(file)?;
         }
-        locks.take(in_use, Kind::Shared, &patience, "the sign that the file is in use")?;
-        let mut bytes = [0; HEADER_BYTES];
-        file.read_exact_at(&mut bytes, 0).map_err(short_or_unreadable)?;
-        let header = Header::parse(&bytes)?;
+        let header = read_header(file)?;
         if header.mutex_size != 0 && self.locking {
-            let expected = "no mutexes: they are not supported for writing yet";
-            let found = header.mutex_size.into();
-            return Err(Fault::Header { field: "mutex_size", offset: 64, expected, found });
+            let area = mutex_area(file, &header)?;
+            // Nobody else has the file open, so what is locked was locked by dead ones.
+            if locks.try_take(in_use, Kind::Exclusive)? {
+                area.initialise().map_err(|why| failed("initialise the mutexes", why))?;
+            }
+            locks.use_mutexes(area);
         }
+        let what = "the sign that the file is in use";
+        locks.take(in_use, Kind::Shared, &locks.patience(Wait::Yes), what)?;
         Ok(header)
     }
 
     /// Makes an empty database of the file.
     fn make(&self, file: &File) -> Result<(), Fault> {
-        let header = Header::new(self.hash_size, self.hash, self.order)?;
+        let mut header = Header::new(self.hash_size, self.hash, self.order)?;
+        if self.mutexes {
+            header.mutex_size = mutex_bytes(self.hash_size)?;
+        }
+        let base = u64::from(header.mutex_size);
         let mut bytes = header.encode().to_vec();
         bytes.resize(header.shape().data_start() as usize, 0);
-        let made = file.set_len(0).and_then(|()| file.write_all_at(&bytes, 0));
-        made.map_err(|source| Fault::Io { action: "create", offset: 0, source })
+        file.set_len(0).map_err(|why| failed("empty", why))?;
+        if self.mutexes {
+            // First of all: by it, whoever comes after a killed one sees what this was to become.
+            file.write_all_at(&header.encode(), 0).map_err(|why| failed("create", why))?;
+            let area = file.set_len(base).and_then(|()| MutexArea::map(file, self.hash_size));
+            let made = area.and_then(|area| area.initialise());
+            made.map_err(|why| failed("make the mutexes of", why))?;
+        }
+        file.write_all_at(&bytes, base).map_err(|why| failed("create", why))
     }
 }
 
+/// Whether the file is empty, or was left before its mutexes and heads were made.
+fn is_unmade(file: &File) -> Result<bool, Fault> {
+    let length = length(file)?;
+    if length < HEADER_BYTES as u64 {
+        return Ok(length == 0);
+    }
+    // What is no header at all is told by whoever reads it next.
+    let header = read_header(file).ok().filter(|header| header.mutex_size != 0);
+    let whole = header.map(|header| u64::from(header.mutex_size) + header.shape().data_start());
+    Ok(whole.is_some_and(|whole| length < whole))
+}
+
+/// The mutexes of a file that has some, if they are those of this machine.
+fn mutex_area(file: &File, header: &Header) -> Result<MutexArea, Fault> {
+    let expected = mutex_bytes(header.hash_size)?;
+    if header.mutex_size != expected {
+        return Err(Fault::Header {
+            field: "mutex_size",
+            offset: at::MUTEX_SIZE as u64,
+            expected: "what the mutexes of this machine and C library take",
+            found: header.mutex_size.into(),
+        });
+    }
+    MutexArea::map(file, header.hash_size).map_err(|why| failed("map the mutexes of", why))
+}
+
+fn mutex_bytes(hash_size: u32) -> Result<u32, Fault> {
+    let wanted = area_bytes(hash_size, page_size());
+    u32::try_from(wanted).map_err(|_| Fault::Full { size: 0, wanted })
+}
+
+fn read_header(file: &File) -> Result<Header, Fault> {
+    let mut bytes = [0; HEADER_BYTES];
+    file.read_exact_at(&mut bytes, 0).map_err(short_or_unreadable)?;
+    Header::parse(&bytes)
+}
+
+fn failed(action: &'static str, source: io::Error) -> Fault {
+    Fault::Io { action, offset: 0, source }
+}
+
 fn length(file: &File) -> Result<u64, Fault> {
-    let failed = |source| Fault::Io { action: "look up the size", offset: 0, source };
-    file.metadata().map(|metadata| metadata.len()).map_err(failed)
+    let metadata = file.metadata().map_err(|why| failed("look up the size", why))?;
+    Ok(metadata.len())
 }
 
 /// Opens a file to be read only, without locks.
 pub(crate) fn read_only(path: &Path) -> Result<Engine, Fault> {
-    let action = "open the file to read";
-    let file = File::open(path).map_err(|source| Fault::Io { action, offset: 0, source })?;
-    let mut bytes = [0; HEADER_BYTES];
-    file.read_exact_at(&mut bytes, 0).map_err(short_or_unreadable)?;
-    let header = Header::parse(&bytes)?;
+    let file = File::open(path).map_err(|why| failed("open the file to read", why))?;
+    let header = read_header(&file)?;
     // A file that is shorter than its mutexes has no data at all, which the engine finds out.
     let space = Space::File(FileSpace::new(Arc::new(file), header.mutex_size.into())?);
     without_locks(space, header)
@@ -263,7 +338,7 @@ fn short_or_unreadable(source: io::Error) -> Fault {
     if source.kind() == io::ErrorKind::UnexpectedEof {
         return Fault::NotTdb { expected: AT_LEAST };
     }
-    Fault::Io { action: "read", offset: 0, source }
+    failed("read", source)
 }
 
 fn without_locks(space: Space, header: Header) -> Result<Engine, Fault> {

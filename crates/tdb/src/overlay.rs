@@ -5,7 +5,8 @@
 //! Source: the TDB specification, section 14.2.
 
 use crate::error::Fault;
-use crate::space::{DATA_BYTES_MAX, FileSpace};
+use crate::file::FileSpace;
+use crate::space::DATA_BYTES_MAX;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 

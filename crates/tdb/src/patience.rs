@@ -41,6 +41,10 @@ impl Canceller {
         *self.signal.off.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
+    fn is_off(&self) -> bool {
+        *self.signal.off.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits; true if it was called off before or meanwhile.
     fn wait(&self, pause: Duration) -> bool {
         let off = self.signal.off.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,12 +85,29 @@ impl<'a> Patience<'a> {
     pub(crate) fn pause(&self, what: &'static str) -> Result<(), Fault> {
         let now = Instant::now();
         let waited = now.saturating_duration_since(self.started);
-        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
-        let Some(left) = left.filter(|left| !left.is_zero()) else {
-            return Err(Fault::Busy { what, waited });
-        };
+        let Some(left) = self.left(now) else { return Err(Fault::Busy { what, waited }) };
         let pause = (waited / 8).clamp(PAUSE_MIN, PAUSE_MAX).min(left);
         if self.canceller.wait(pause) { Err(Fault::Cancelled { what }) } else { Ok(()) }
+    }
+
+    /// When the next stretch of a wait that nobody can interrupt ends; `None` if there is none.
+    pub(crate) fn next_deadline(&self, stretch: Duration) -> Option<Instant> {
+        let now = Instant::now();
+        let left = self.left(now).filter(|_| !self.canceller.is_off())?;
+        now.checked_add(stretch.min(left))
+    }
+
+    /// What a wait that came to nothing came to.
+    pub(crate) fn over(&self, what: &'static str) -> Fault {
+        if self.deadline.is_some() && self.canceller.is_off() {
+            return Fault::Cancelled { what };
+        }
+        Fault::Busy { what, waited: Instant::now().saturating_duration_since(self.started) }
+    }
+
+    fn left(&self, now: Instant) -> Option<Duration> {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        left.filter(|left| !left.is_zero())
     }
 }
 

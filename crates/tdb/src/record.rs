@@ -14,6 +14,11 @@ pub(crate) const RECORD_BYTES_MIN: u64 = RECORD_BYTES + TAILER_BYTES;
 /// Bytes of the number at a record's end.
 pub(crate) const TAILER_BYTES: u64 = 4;
 
+/// Where in a record's header its length stands.
+pub(crate) const LENGTH_AT: u64 = 4;
+/// Where in a record's header it stands what it is.
+pub(crate) const MAGIC_AT: u64 = 20;
+
 /// What a record is; the number at byte 20 of its header.
 pub(crate) mod magic {
     pub(crate) const USED: u32 = 0x2601_1999;

@@ -12,10 +12,8 @@ use crate::engine::Engine;
 use crate::error::Fault;
 use crate::header::{ByteOrder, List, Shape};
 use crate::locks::{Kind, Wait, byte};
-use crate::record::{RECORD_BYTES, RECORD_BYTES_MIN, Record, begins, magic};
+use crate::record::{MAGIC_AT, RECORD_BYTES, RECORD_BYTES_MIN, Record, begins, magic};
 
-/// Where in a record's header its number stands.
-pub(crate) const MAGIC_AT: u64 = 20;
 /// Offset and length in front of each piece of old bytes.
 const ENTRY_BYTES: usize = 8;
 

@@ -7,9 +7,9 @@
 
 use crate::engine::{Engine, Placed};
 use crate::error::Fault;
-use crate::header::{List, at};
+use crate::header::{ByteOrder, List, at};
 use crate::locks::{Kind, Wait, byte};
-use crate::record::{RECORD_BYTES, Record, TAILER_BYTES, magic};
+use crate::record::{MAGIC_AT, RECORD_BYTES, Record, TAILER_BYTES, magic};
 use crate::space::Space;
 
 /// What a store does about a value that is there, or is not.
@@ -127,14 +127,14 @@ impl Engine {
     /// Overwrites a value where it is, if the new one has room there.
     fn update_in_place(&self, old: Placed, key: &[u8], data: &[u8]) -> Result<bool, Fault> {
         let record = old.record;
-        if record.data_len as usize == data.len() && self.data(old)? == data {
+        let at = old.offset + RECORD_BYTES + u64::from(record.key_len);
+        if record.data_len as usize == data.len() && self.space.equals(at, data)? {
             return Ok(true);
         }
         let needed = key.len() as u64 + data.len() as u64 + TAILER_BYTES;
         if u64::from(record.rec_len) < needed {
             return Ok(false);
         }
-        let at = old.offset + RECORD_BYTES + u64::from(record.key_len);
         if record.data_len as usize == data.len() {
             self.space.write(at, data)?;
             return Ok(true);
@@ -167,7 +167,7 @@ impl Engine {
 
     /// Marks a record as deleted; it stays on its chain.
     fn bury(&self, old: Placed) -> Result<(), Fault> {
-        self.write_record(old.offset, Record { magic: magic::DEAD, ..old.record })
+        self.write_number(old.offset + MAGIC_AT, magic::DEAD.into())
     }
 
     /// Deletes what the same key has behind this record: values that were replaced by somebody who
@@ -283,6 +283,9 @@ impl Engine {
             return Ok(());
         }
         let at = at::SEQUENCE as u64;
+        if self.shape.order == ByteOrder::NATIVE && self.space.add_one(at) {
+            return Ok(());
+        }
         // In a transaction nobody else counts, and in memory nobody else is.
         let shared = matches!(self.space, Space::File(_));
         let bytes = (byte::SEQUENCE, 1);

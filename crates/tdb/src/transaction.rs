@@ -16,8 +16,7 @@ use crate::error::Fault;
 use crate::header::{List, at};
 use crate::locks::{Kind, Wait, byte};
 use crate::overlay::Overlay;
-use crate::record::{RECORD_BYTES, RECORD_BYTES_MIN, Record, TAILER_BYTES, magic};
-use crate::recovery::MAGIC_AT;
+use crate::record::{MAGIC_AT, RECORD_BYTES, RECORD_BYTES_MIN, Record, TAILER_BYTES, magic};
 use crate::space::{DATA_BYTES_MAX, Space};
 
 /// Bytes of the recovery area's entry for each piece, in front of the old bytes.
@@ -128,7 +127,7 @@ impl Engine {
     /// written or given up.
     pub(crate) fn prepare(&self) -> Result<Stage, Fault> {
         let Space::Overlay(overlay) = &self.space else { return Ok(Stage::Open) };
-        self.locks.upgrade_all()?;
+        self.locks.upgrade_all(self.shape.hash_size)?;
         let patience = self.locks.patience(Wait::Yes);
         self.locks.take((byte::OPEN, 1), Kind::Exclusive, &patience, "the right to open")?;
         let area = self.recovery_area(overlay)?;

@@ -3,8 +3,7 @@
 //! Why: one access costs nanoseconds where a system call costs a tenth of a microsecond and more,
 //! and the sequence number can only be counted by an atomic addition that libtdb's own respects.
 //! Invariants: no access beyond the mapping; no reference to its bytes ever exists, they are copied
-//! (why this way: [`super::copy`]) or accessed by atomic operations; what is mapped to be read is
-//! not written.
+//! (why this way: [`super::copy`]) or accessed by atomic operations.
 //!
 //! **`SIGBUS`.** A page of the mapping that the file no longer has, because somebody truncated it,
 //! can't be read: the kernel ends the process with this signal. The same happens on the first write
@@ -13,11 +12,11 @@
 //! the byte that a first opener has to get), has to grow files by allocating, and has to make a new
 //! map when the size of the file has changed. The size is looked up when a map is made, and one that
 //! reaches beyond it is refused.
-//! Source: mmap(2), mremap(2), msync(2); the TDB specification, sections 12.2 and 16.
+//! Source: mmap(2), mremap(2); the TDB specification, sections 12.2 and 16.
 
 use super::copy::copy;
 use super::page::page_size;
-use rustix::mm::{MapFlags, MremapFlags, MsyncFlags, ProtFlags};
+use rustix::mm::{MapFlags, MremapFlags, ProtFlags};
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
@@ -27,15 +26,6 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 /// How much is compared at once.
 const PIECE_BYTES: usize = 256;
 
-/// What a mapping is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Access {
-    /// The file need not be open for writing.
-    Read,
-    /// Writes reach the file, and with it everybody who maps it.
-    ReadWrite,
-}
-
 /// A shared mapping of a part of a file.
 #[derive(Debug)]
 pub(crate) struct Map {
@@ -44,7 +34,6 @@ pub(crate) struct Map {
     len: usize,
     /// Where in the file it begins.
     base: u64,
-    access: Access,
 }
 
 // SAFETY: a mapping belongs to the process, not to a thread. Of its methods, those that do not need
@@ -58,23 +47,20 @@ impl Map {
     ///
     /// # Errors
     /// If `base` is not at the beginning of a page, if there is nothing to map, if the file is
-    /// shorter than that, or if the kernel refuses.
-    pub(crate) fn new(file: &File, base: u64, len: u64, access: Access) -> io::Result<Self> {
+    /// shorter than that or not open for writing, or if the kernel refuses.
+    pub(crate) fn new(file: &File, base: u64, len: u64) -> io::Result<Self> {
         if !base.is_multiple_of(page_size()) {
             return Err(invalid(format!("a mapping can't begin at {base:#x}, inside a page")));
         }
         let len = mappable(file, base, len)?;
-        let protection = match access {
-            Access::Read => ProtFlags::READ,
-            Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
-        };
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: at an address of the kernel's choice, hence in nobody's way.
         let start = unsafe {
             rustix::mm::mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file, base)?
         };
         // SAFETY: the kernel places nothing at address 0 but what was asked to be just there.
         let start = unsafe { NonNull::new_unchecked(start) };
-        Ok(Self { start, len, base, access })
+        Ok(Self { start, len, base })
     }
 
     /// Maps more of the same file, or less, after its size has changed. The mapping may move.
@@ -108,10 +94,10 @@ impl Map {
         true
     }
 
-    /// Writes at `offset`; `false` if that is not all inside, or the map is one to read.
+    /// Writes at `offset`; `false` if that is not all inside.
     #[must_use]
     pub(crate) fn write(&self, offset: u64, from: &[u8]) -> bool {
-        let Some(to) = self.writable(offset, from.len()) else { return false };
+        let Some(to) = self.place(offset, from.len()) else { return false };
         // SAFETY: the place is mapped for writing that many bytes, and `from` is a borrow of our
         // own memory, which is no part of any mapping's.
         unsafe { copy(to, from.as_ptr(), from.len()) };
@@ -149,31 +135,11 @@ impl Map {
     }
 
     /// Adds 1 to the number at `offset`, in this machine's byte order, and gives what stood there
-    /// before; nobody's addition is lost. `None` as with [`Map::load_u32`], and for a map to read.
+    /// before; nobody's addition is lost. `None` as with [`Map::load_u32`].
     pub(crate) fn add_u32(&self, offset: u64) -> Option<u32> {
-        let place = aligned(self.writable(offset, 4)?, offset)?;
+        let place = aligned(self.place(offset, 4)?, offset)?;
         // SAFETY: as above, and writable.
         Some(unsafe { AtomicU32::from_ptr(place) }.fetch_add(1, Ordering::SeqCst))
-    }
-
-    /// Returns when these bytes are on the disk, as far as they were written through the map.
-    ///
-    /// # Errors
-    /// If they are not all inside, or can't be written.
-    pub(crate) fn sync(&self, offset: u64, len: u64) -> io::Result<()> {
-        let whole = usize::try_from(len).ok().and_then(|len| self.place(offset, len));
-        if whole.is_none() {
-            let all = self.len;
-            return Err(invalid(format!("{len} bytes at {offset:#x} of {all:#x} mapped ones")));
-        }
-        let first = offset - offset % page_size();
-        let len = offset - first + len;
-        let Some(start) = self.place(first, usize::try_from(len).unwrap_or(0)) else {
-            return Ok(());
-        };
-        // SAFETY: a part of our own mapping, from the beginning of a page on.
-        unsafe { rustix::mm::msync(start.cast(), len as usize, MsyncFlags::SYNC)? };
-        Ok(())
     }
 
     /// Where `length` bytes at `offset` are, if they are all inside.
@@ -185,13 +151,6 @@ impl Map {
         let offset = usize::try_from(offset).ok()?;
         // SAFETY: no further than the end of the mapping, whose length a pointer may be moved by.
         Some(unsafe { self.start.as_ptr().cast::<u8>().add(offset) })
-    }
-
-    fn writable(&self, offset: u64, length: usize) -> Option<*mut u8> {
-        match self.access {
-            Access::Read => None,
-            Access::ReadWrite => self.place(offset, length),
-        }
     }
 }
 

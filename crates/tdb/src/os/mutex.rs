@@ -28,7 +28,7 @@
 //! Source: pthread_mutexattr_setrobust(3), pthread_mutex_consistent(3), set_robust_list(2); the TDB
 //! specification, section 15.
 
-use super::map::{Access, Map};
+use super::map::Map;
 use super::page::page_size;
 use libc::{c_int, pthread_mutex_t};
 use std::fs::File;
@@ -173,7 +173,7 @@ impl MutexArea {
             let words = "mutexes in files need a program built for glibc on a 64-bit machine";
             return Err(io::Error::new(io::ErrorKind::Unsupported, words));
         }
-        let map = Map::new(file, 0, area_bytes(hash_size, page_size()), Access::ReadWrite)?;
+        let map = Map::new(file, 0, area_bytes(hash_size, page_size()))?;
         Ok(Self { map: ManuallyDrop::new(map), hash_size, held: AtomicUsize::new(0) })
     }
 

@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends when it can't go on")]
 
+mod dice;
 mod garbage;
 mod golden;
+mod hammer;
 mod libtdb;
+mod mutexes;
 mod peer;
 mod trace;
 mod write;

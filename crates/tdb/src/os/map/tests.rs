@@ -19,14 +19,12 @@ fn counting(bytes: usize) -> Vec<u8> {
 fn a_map_reads_what_the_file_holds_and_writes_into_it() {
     let bytes = counting(10_000);
     let file = file_of(&bytes);
-    let map = Map::new(&file, 4096, 5000, Access::ReadWrite).unwrap();
+    let map = Map::new(&file, 4096, 5000).unwrap();
     assert_eq!(map.len(), 5000);
     let mut piece = [0; 100];
     assert!(map.read(4900, &mut piece));
     assert_eq!(piece, bytes[8996..9096]);
     assert!(map.write(7, b"written"));
-    map.sync(7, 7).unwrap();
-    map.sync(0, map.len()).unwrap();
     let mut found = [0; 7];
     file.read_exact_at(&mut found, 4096 + 7).unwrap();
     assert_eq!(&found, b"written");
@@ -37,7 +35,7 @@ fn a_map_reads_what_the_file_holds_and_writes_into_it() {
 #[test]
 fn nothing_beyond_the_map_is_touched() {
     let file = file_of(&counting(8192));
-    let map = Map::new(&file, 0, 5000, Access::ReadWrite).unwrap();
+    let map = Map::new(&file, 0, 5000).unwrap();
     let mut two = [7; 2];
     for offset in [4999, 5000, 5001, 8191, 1 << 40, u64::MAX - 1, u64::MAX] {
         assert!(!map.read(offset, &mut two) && two == [7; 2], "{offset}");
@@ -45,13 +43,10 @@ fn nothing_beyond_the_map_is_touched() {
         assert_eq!(map.equals(offset, &two), None, "{offset}");
         assert_eq!(map.load_u32(offset), None, "{offset}");
         assert_eq!(map.add_u32(offset), None, "{offset}");
-        assert!(map.sync(offset, 2).is_err(), "{offset}");
     }
     assert!(map.read(5000, &mut []) && map.write(5000, &[]));
     assert_eq!(map.equals(5000, &[]), Some(true));
     assert!(!map.read(5001, &mut []));
-    assert!(map.sync(4000, u64::MAX).is_err());
-    map.sync(5000, 0).unwrap();
     let mut whole = vec![0; 8192];
     file.read_exact_at(&mut whole, 0).unwrap();
     assert_eq!(whole, counting(8192));
@@ -60,9 +55,7 @@ fn nothing_beyond_the_map_is_touched() {
 #[test]
 fn what_cannot_be_mapped_is_said() {
     let file = file_of(&counting(6000));
-    let words = |base, len| {
-        Map::new(&file, base, len, Access::ReadWrite).map(drop).unwrap_err().to_string()
-    };
+    let words = |base, len| Map::new(&file, base, len).map(drop).unwrap_err().to_string();
     assert!(words(0, 0).contains("nothing to map"));
     assert!(words(100, 10).contains("0x64, inside a page"));
     assert!(words(0, 6001).contains("the file has 0x1770 bytes, 0x1771 from 0x0 on"));
@@ -73,28 +66,22 @@ fn what_cannot_be_mapped_is_said() {
 }
 
 #[test]
-fn a_map_to_read_is_not_written() {
-    let path = tempfile::NamedTempFile::new().unwrap();
-    path.as_file().write_all_at(&counting(5000), 0).unwrap();
-    let reader = File::open(path.path()).unwrap();
-    assert!(Map::new(&reader, 0, 5000, Access::ReadWrite).is_err());
-    let map = Map::new(&reader, 0, 5000, Access::Read).unwrap();
-    assert!(!map.write(0, b"x") && map.add_u32(0).is_none());
-    assert_eq!(map.load_u32(4), Some(u32::from_ne_bytes([4, 5, 6, 7])));
-    assert_eq!(map.equals(4, &[4, 5, 6]), Some(true));
-    map.sync(0, 5000).unwrap();
+fn a_file_that_is_only_read_is_not_mapped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    std::fs::write(&path, counting(5000)).unwrap();
+    assert!(Map::new(&File::open(&path).unwrap(), 0, 5000).is_err());
 }
 
 #[test]
 fn a_file_that_grew_is_mapped_anew_and_one_that_did_not_is_left() {
     let file = file_of(&counting(4096));
-    let mut map = Map::new(&file, 0, 4096, Access::ReadWrite).unwrap();
+    let mut map = Map::new(&file, 0, 4096).unwrap();
     assert!(map.write(4090, b"before"));
     assert!(map.remap(&file, 4097).is_err());
     assert_eq!(map.len(), 4096);
     // A mapping that has a neighbour has to move.
-    let neighbours: Vec<Map> =
-        (0..8).map(|_| Map::new(&file, 0, 4096, Access::Read).unwrap()).collect();
+    let neighbours: Vec<Map> = (0..8).map(|_| Map::new(&file, 0, 4096).unwrap()).collect();
     file.set_len(40 << 20).unwrap();
     map.remap(&file, 40 << 20).unwrap();
     assert_eq!(map.len(), 40 << 20);
@@ -112,8 +99,7 @@ fn a_file_that_grew_is_mapped_anew_and_one_that_did_not_is_left() {
 fn no_addition_is_lost_among_threads_and_mappings() {
     let file = file_of(&u32::MAX.to_ne_bytes().repeat(4));
     let each = 20_000;
-    let maps: Vec<Map> =
-        (0..2).map(|_| Map::new(&file, 0, 16, Access::ReadWrite).unwrap()).collect();
+    let maps: Vec<Map> = (0..2).map(|_| Map::new(&file, 0, 16).unwrap()).collect();
     std::thread::scope(|scope| {
         for map in maps.iter().cycle().take(4) {
             scope.spawn(move || {
@@ -133,8 +119,8 @@ fn no_addition_is_lost_among_threads_and_mappings() {
 #[test]
 fn each_byte_that_is_read_beside_a_writer_is_one_that_was_written() {
     let file = file_of(&[0; 8192]);
-    let (one, two) = (Map::new(&file, 0, 8192, Access::ReadWrite).unwrap(), &file);
-    let two = Map::new(two, 0, 8192, Access::ReadWrite).unwrap();
+    let (one, two) = (Map::new(&file, 0, 8192).unwrap(), &file);
+    let two = Map::new(two, 0, 8192).unwrap();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for round in 0..2000_u32 {
@@ -174,7 +160,7 @@ fn another_process_sees_what_is_written_and_is_seen() {
     }
     let path = tempfile::NamedTempFile::new().unwrap();
     path.as_file().set_len(4096).unwrap();
-    let map = Map::new(path.as_file(), 0, 4096, Access::ReadWrite).unwrap();
+    let map = Map::new(path.as_file(), 0, 4096).unwrap();
     let mut peer = Peer::start(MAPPER, &[path.path()]);
     assert!(map.write(8, &41_u32.to_ne_bytes()));
     peer.ask("add 8");
@@ -191,7 +177,7 @@ proptest! {
         flip in any::<prop::sample::Index>(),
     ) {
         let file = file_of(&counting(8192));
-        let map = Map::new(&file, 0, 8000, Access::ReadWrite).unwrap();
+        let map = Map::new(&file, 0, 8000).unwrap();
         let inside = offset + bytes.len() as u64 <= 8000;
         prop_assert_eq!(map.write(offset, &bytes), inside);
         let mut expected = counting(8192);

@@ -1,0 +1,159 @@
+//! The bytes of a file: mapped where it is written, read by system calls where it is only read.
+//!
+//! Why two ways: memory is far faster than a system call for each number, but a process that looks at
+//! a mapped page which the file has lost dies of `SIGBUS`. Whoever writes shows that the file is in use,
+//! and libtdb truncates no file that is. Whoever only reads shows nothing, and asks the kernel.
+//! Invariants: the mapping is as long as the size that is believed; no reference to mapped bytes is
+//! ever handed out, since other processes write to them.
+//! Source: the TDB specification, sections 12.1, 12.2, 16 and 22.11.
+
+#[cfg(test)]
+use crate::death;
+use crate::error::Fault;
+use crate::os::map::Map;
+use crate::space::DATA_BYTES_MAX;
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+/// Zeros that are written at a time.
+const FILL_BYTES: u64 = 64 * 1024;
+
+/// A file, behind its mutex area if it has one.
+#[derive(Debug)]
+pub(crate) struct FileSpace {
+    file: Arc<File>,
+    /// File offset of the data space.
+    base: u64,
+    size: Cell<u64>,
+    /// `None` where the file is only read, or was not to be mapped.
+    map: RefCell<Option<Map>>,
+}
+
+impl FileSpace {
+    /// A file that system calls read.
+    pub(crate) fn new(file: Arc<File>, base: u64) -> Result<Self, Fault> {
+        let space = Self { file, base, size: Cell::new(0), map: RefCell::new(None) };
+        space.refresh()?;
+        Ok(space)
+    }
+
+    /// A file that is mapped to be read and written.
+    pub(crate) fn mapped(file: Arc<File>, base: u64) -> Result<Self, Fault> {
+        let space = Self::new(file, base)?;
+        // Where the kernel can't map it, it is used without, as by libtdb.
+        let size = space.size.get();
+        if let Ok(map) = Map::new(&space.file, base, size) {
+            space.map.replace(Some(map));
+        }
+        Ok(space)
+    }
+
+    /// Size of the data space, as it was last seen.
+    pub(crate) fn size(&self) -> u64 {
+        self.size.get()
+    }
+
+    /// Looks the size up again.
+    pub(crate) fn refresh(&self) -> Result<u64, Fault> {
+        let metadata = self.file.metadata().map_err(|why| self.io("look up the size", 0, why))?;
+        let size = metadata.len().saturating_sub(self.base).min(DATA_BYTES_MAX);
+        if size != self.size.replace(size) {
+            let mut map = self.map.borrow_mut();
+            if map.as_mut().is_some_and(|map| map.remap(&self.file, size).is_err()) {
+                // It goes without; a mapping that is too short would hide what is there.
+                *map = None;
+            }
+        }
+        Ok(size)
+    }
+
+    pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Fault> {
+        if self.map.borrow().as_ref().is_some_and(|map| map.read(offset, into)) {
+            return Ok(());
+        }
+        self.file.read_exact_at(into, self.base + offset).map_err(|why| {
+            // The file became shorter between the look at its size and the reading.
+            if why.kind() == io::ErrorKind::UnexpectedEof {
+                let size = self.refresh().unwrap_or(0);
+                return Fault::OutOfBounds { offset, length: into.len() as u64, size };
+            }
+            self.io("read", offset, why)
+        })
+    }
+
+    pub(crate) fn write(&self, offset: u64, from: &[u8]) -> Result<(), Fault> {
+        #[cfg(test)]
+        let from = death::before_write(from);
+        let mapped = self.map.borrow().as_ref().is_some_and(|map| map.write(offset, from));
+        let written = match mapped {
+            true => Ok(()),
+            false => self.file.write_all_at(from, self.base + offset),
+        };
+        #[cfg(test)]
+        let written = written.and_then(|()| death::now());
+        written.map_err(|why| self.io("write", offset, why))
+    }
+
+    /// Whether these bytes stand at `offset`; `None` if only reading them can tell.
+    pub(crate) fn equals(&self, offset: u64, bytes: &[u8]) -> Option<bool> {
+        self.map.borrow().as_ref()?.equals(offset, bytes)
+    }
+
+    /// Adds 1 to a number in one step; false if that can't be done.
+    pub(crate) fn add_one(&self, offset: u64) -> bool {
+        self.map.borrow().as_ref().is_some_and(|map| map.add_u32(offset).is_some())
+    }
+
+    /// Reserves the space on disk, so that no later write to it can fail for want of space.
+    pub(crate) fn grow(&self, size: u64) -> Result<(), Fault> {
+        #[cfg(test)]
+        death::now().map_err(|why| self.io("grow", size, why))?;
+        let from = self.refresh()?;
+        let more = size.saturating_sub(from);
+        if more == 0 {
+            return Ok(());
+        }
+        let reserved = rustix::fs::fallocate(
+            &*self.file,
+            rustix::fs::FallocateFlags::empty(),
+            self.base + from,
+            more,
+        );
+        let grown = match reserved {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.fill(from, more),
+            outcome => outcome.map_err(io::Error::from),
+        };
+        if let Err(why) = grown {
+            // What was reserved of it is given back; nobody refers to it yet.
+            let undone = self.file.set_len(self.base + from);
+            self.refresh()?;
+            return Err(self.io("grow", from, undone.err().unwrap_or(why)));
+        }
+        self.refresh().map(|_| ())
+    }
+
+    /// Waits until everything is on disk, also what was written through the mapping.
+    pub(crate) fn sync(&self) -> Result<(), Fault> {
+        self.file.sync_data().map_err(|why| self.io("sync", 0, why))
+    }
+
+    /// For file systems that cannot reserve: only what was written is really there.
+    fn fill(&self, from: u64, more: u64) -> io::Result<()> {
+        let zeros = vec![0; FILL_BYTES.min(more) as usize];
+        let mut done = 0;
+        while done < more {
+            let length = (more - done).min(zeros.len() as u64) as usize;
+            let piece = zeros.get(..length).unwrap_or_default();
+            self.file.write_all_at(piece, self.base + from + done)?;
+            done += length as u64;
+        }
+        Ok(())
+    }
+
+    fn io(&self, action: &'static str, offset: u64, source: io::Error) -> Fault {
+        Fault::Io { action, offset: self.base + offset, source }
+    }
+}
