@@ -1,7 +1,5 @@
-//! What a control group counts and what it allows, for those who only look.
+//! What a control group counts and how it stands, for those who only look.
 //!
-//! Why: the share of memory that a service has left is that of the tightest group above it, which
-//! may be a container's or a slice's and none of ours (H3).
 //! Source: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 
 use super::Group;
@@ -10,19 +8,12 @@ use super::group::{Place, keyed};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
-use std::path::Path;
 
 /// Most bytes of a [`Group::report`].
 pub const REPORT_BYTES_MAX: usize = 64 * 1024;
 
 /// Most bytes of one file of a report. The longest, memory.stat, has some 2 KiB.
 const FILE_BYTES_MAX: u64 = 8 * 1024;
-
-/// Version 1 writes "no limit" as the largest number of whole pages; nobody has as much.
-const NO_LIMIT_FROM: u64 = 1 << 60;
-
-/// Groups above one that are looked at.
-const ANCESTORS_MAX: usize = 32;
 
 /// What is worth keeping of a sick service's group.
 const REPORTED: [&str; 26] = [
@@ -56,7 +47,7 @@ const REPORTED: [&str; 26] = [
 
 /// The hierarchies that are mounted, to find the groups of processes that others have placed.
 #[derive(Debug)]
-pub struct Mounts(Vec<Mounted>);
+pub struct Mounts(pub(super) Vec<Mounted>);
 
 impl Mounts {
     /// Reads what is mounted. Makes nothing and moves nobody, unlike [`super::Cgroups::detect`].
@@ -73,30 +64,14 @@ impl Mounts {
 }
 
 impl Group {
-    /// Bytes of memory that it may use at most: the tightest limit of it and of the groups above.
-    pub fn memory_limit(&self) -> Option<u64> {
-        let limit = |place: &Place| match place.is_v2 {
-            true => tightest(&place.path, "memory.max"),
-            false => keyed(&place.path.join("memory.stat"), "hierarchical_memory_limit"),
-        };
-        self.places().filter_map(limit).filter(|limit| *limit < NO_LIMIT_FROM).min()
-    }
-
-    /// Processes and threads that it may have at most; likewise the tightest limit.
-    pub fn threads_limit(&self) -> Option<u64> {
-        self.places().filter_map(|place| tightest(&place.path, "pids.max")).min()
-    }
-
     /// True if its processes are frozen: by this group or by one above it.
     pub fn is_frozen(&self) -> bool {
-        self.places().any(|place| {
-            let events = || keyed(&place.path.join("cgroup.events"), "frozen") == Some(1);
-            let state = || {
-                let text = fs::read_to_string(place.path.join("freezer.state"));
-                text.is_ok_and(|text| text.trim() == "FROZEN")
-            };
-            if place.is_v2 { events() } else { state() }
-        })
+        self.places().any(is_frozen)
+    }
+
+    /// The same by its places but the one where it is tracked.
+    pub(super) fn is_frozen_elsewhere(&self) -> bool {
+        self.places().skip(1).any(is_frozen)
     }
 
     /// All its counters and limits as text: `[file]`, then what the file says. Each file of which
@@ -124,14 +99,12 @@ impl Group {
     }
 }
 
-/// The smallest number in the files of this name, from a directory upwards to the hierarchy's top.
-fn tightest(directory: &Path, file: &str) -> Option<u64> {
-    directory
-        .ancestors()
-        .take(ANCESTORS_MAX)
-        .take_while(|directory| directory.join("cgroup.procs").exists())
-        .filter_map(|directory| fs::read_to_string(directory.join(file)).ok()?.trim().parse().ok())
-        .min()
+fn is_frozen(place: &Place) -> bool {
+    if place.is_v2 {
+        return keyed(&place.path.join("cgroup.events"), "frozen") == Some(1);
+    }
+    let text = fs::read_to_string(place.path.join("freezer.state"));
+    text.is_ok_and(|text| text.trim() == "FROZEN")
 }
 
 #[cfg(test)]
@@ -139,30 +112,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn h3_the_tightest_limit_above_a_group_counts() {
+    fn a_frozen_group_of_version_1_says_so() {
         let directory = tempfile::tempdir().unwrap();
-        let (outer, inner) = (directory.path().join("a"), directory.path().join("a/b"));
-        fs::create_dir_all(&inner).unwrap();
-        for place in [&outer, &inner] {
-            fs::write(place.join("cgroup.procs"), "").unwrap();
-        }
-        let group = Group::of_directories(vec![(true, inner.clone())]).unwrap();
-        assert_eq!((group.memory_limit(), group.threads_limit()), (None, None));
-        fs::write(outer.join("memory.max"), "5000\n").unwrap();
-        fs::write(inner.join("memory.max"), "max\n").unwrap();
-        fs::write(inner.join("pids.max"), "7\n").unwrap();
-        assert_eq!((group.memory_limit(), group.threads_limit()), (Some(5000), Some(7)));
-        assert_eq!(group.directories(), [(true, inner.clone())]);
-
-        let v1 = Group::of_directories(vec![(false, inner.clone())]).unwrap();
-        let stat = |limit: u64| format!("cache 1\nhierarchical_memory_limit {limit}\n");
-        fs::write(inner.join("memory.stat"), stat(9_223_372_036_854_771_712)).unwrap();
-        assert_eq!(v1.memory_limit(), None);
-        fs::write(inner.join("memory.stat"), stat(4096)).unwrap();
-        assert_eq!(v1.memory_limit(), Some(4096));
+        let place = directory.path().to_owned();
+        let v1 = Group::of_directories(vec![(false, place.clone())]).unwrap();
+        let v2 = Group::of_directories(vec![(true, place.clone())]).unwrap();
         assert!(!v1.is_frozen());
-        fs::write(inner.join("freezer.state"), "FROZEN\n").unwrap();
-        assert!(v1.is_frozen() && !group.is_frozen());
+        fs::write(place.join("freezer.state"), "FROZEN\n").unwrap();
+        assert!(v1.is_frozen() && !v2.is_frozen());
     }
 
     #[test]

@@ -104,14 +104,23 @@ pub(super) fn read_mounted() -> Vec<Mounted> {
 
 /// The directories that a process is in; that of version 2 comes first.
 pub(super) fn all_places_of_process(mounted: &[Mounted], pid: u32) -> Vec<Place> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let place_in = |mounted: &Mounted| {
-        let path = mounted.directory_of(&text).filter(|path| path.is_dir())?;
-        Some(Place { is_v2: mounted.is_v2, path })
-    };
-    let mut places: Vec<Place> = mounted.iter().filter_map(place_in).collect();
+    let mut places = places_in(mounted.iter(), pid);
+    places.retain(|place| place.path.is_dir());
     places.sort_by_key(|place| !place.is_v2);
     places
+}
+
+/// The same in the hierarchies that may limit memory or processes, be the directories there or not.
+pub(super) fn limiting_places_of_process(mounted: &[Mounted], pid: u32) -> Vec<Place> {
+    let limits = |name: &String| name == "memory" || name == "pids";
+    let may_limit = |it: &&Mounted| it.is_v2 || it.controllers.iter().any(limits);
+    places_in(mounted.iter().filter(may_limit), pid)
+}
+
+fn places_in<'m>(mounted: impl Iterator<Item = &'m Mounted>, pid: u32) -> Vec<Place> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let place_in = |it: &Mounted| Some(Place { is_v2: it.is_v2, path: it.directory_of(&text)? });
+    mounted.filter_map(place_in).collect()
 }
 
 fn use_v2(v2: &Mounted, base_name: &str, found: &mut Cgroups) {

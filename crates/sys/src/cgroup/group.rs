@@ -96,6 +96,11 @@ impl Group {
         self.tracking.is_v2 && self.others.is_empty()
     }
 
+    /// Its members are tracked by version 2.
+    pub(super) fn tracks_by_v2(&self) -> bool {
+        self.tracking.is_v2
+    }
+
     /// Kills everything in it at one stroke, forks in progress included. `false`: this kernel or
     /// this hierarchy can't (before Linux 5.14, or version 1).
     pub fn kill_all(&self) -> io::Result<bool> {
@@ -220,18 +225,28 @@ fn collect_members(
 ) -> io::Result<()> {
     let text = fs::read_to_string(path.join("cgroup.procs"))?;
     members.extend(text.split_ascii_whitespace().flat_map(str::parse::<u32>));
+    collect_below(path, depth, left, members);
+    Ok(())
+}
+
+/// The members of all groups inside a group.
+pub(super) fn members_below(path: &Path, members: &mut Vec<u32>) {
+    let mut left = SUBGROUPS_MAX;
+    collect_below(path, DEPTH_MAX, &mut left, members);
+}
+
+fn collect_below(path: &Path, depth: usize, left: &mut usize, members: &mut Vec<u32>) {
     if depth == 0 {
-        return Ok(());
+        return;
     }
     for inner in subdirectories(path) {
         if *left == 0 {
-            return Ok(());
+            return;
         }
         *left -= 1;
         // One that has just been removed has no members.
         let _ = collect_members(&inner, depth - 1, left, members);
     }
-    Ok(())
 }
 
 /// A directory has two links and one more for each directory in it, so most are not even listed.

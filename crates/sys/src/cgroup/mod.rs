@@ -7,12 +7,16 @@
 //! Layout: `<mount>/<our own cgroup>/<base name>/<group>`, in each hierarchy that is used.
 //! Source: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
 
+mod allowance;
 mod counters;
 mod detect;
 mod group;
+mod open;
 
+pub use allowance::{Allowances, Allowed};
 pub use counters::{Mounts, REPORT_BYTES_MAX};
 pub use group::{Entry, Group};
+pub use open::OpenGroup;
 
 use detect::{Hierarchy, Mounted};
 use group::Place;

@@ -20,15 +20,17 @@ mod host;
 mod members;
 mod memory;
 mod process;
+mod room;
 mod run;
 mod sockets;
 mod threads;
 
 pub use host::{DiskSample, HostReader, HostSample, Pressure, disk};
 
-use crate::cgroup::{Group, Mounts};
+use crate::cgroup::{Allowances, Group, Mounts};
 use members::Orphans;
 use memory::Budget;
+use room::Room;
 use run::RunWatch;
 use sockets::SocketRound;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,9 +45,6 @@ pub const THREADS_LOOKED_AT_MAX: u32 = 256;
 
 /// Processes or threads in uninterruptible sleep that are named in a sample.
 pub const UNINTERRUPTIBLE_MAX: usize = 16;
-
-/// Processes for which two descriptors are kept open, over all runs; others cost a little more.
-const KEPT_MAX: usize = 8192;
 
 /// What a sample has to tell. What nobody wants is not read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -193,7 +192,7 @@ pub struct Sampler<K> {
     runs: BTreeMap<K, RunWatch>,
     orphans: Orphans,
     sockets: SocketRound,
-    mounts: Mounts,
+    allowances: Allowances,
     scratch: Scratch,
 }
 
@@ -206,8 +205,8 @@ struct Scratch {
     path: String,
     /// What may still be spent on proportional memory.
     budget: Budget,
-    /// Processes whose descriptors are kept open.
-    kept: usize,
+    /// For descriptors that are kept open.
+    room: Room,
 }
 
 const SCRATCH_BYTES: usize = 16 * 1024;
@@ -220,12 +219,12 @@ impl<K: Ord + Clone> Sampler<K> {
             runs: BTreeMap::new(),
             orphans: Orphans::new(adopter),
             sockets: SocketRound::default(),
-            mounts: Mounts::read(),
+            allowances: Allowances::new(Mounts::read()),
             scratch: Scratch {
                 bytes: vec![0; SCRATCH_BYTES],
                 path: String::new(),
                 budget: Budget::new(crate::clock::now()),
-                kept: 0,
+                room: Room::of_this_process(),
             },
         }
     }
@@ -242,9 +241,7 @@ impl<K: Ord + Clone> Sampler<K> {
 
     /// This run is not looked at any more.
     pub fn unwatch(&mut self, key: &K) {
-        if let Some(run) = self.runs.remove(key) {
-            self.scratch.kept = self.scratch.kept.saturating_sub(run.kept());
-        }
+        self.runs.remove(key);
     }
 
     /// The processes that were seen of a run at its last look, by pid.
@@ -274,7 +271,7 @@ impl<K: Ord + Clone> Sampler<K> {
         let mut samples = Vec::with_capacity(due.len());
         for (key, run) in self.runs.iter_mut().filter(|(key, _)| is_due(key)) {
             next(key);
-            let sample = run.look(now, &self.orphans, &self.mounts, &mut self.scratch);
+            let sample = run.look(now, &self.orphans, &mut self.allowances, &mut self.scratch);
             samples.push((key.clone(), sample));
         }
         let wanting = self.runs.iter_mut().filter(|(_, run)| run.target().wants.sockets);
@@ -285,7 +282,46 @@ impl<K: Ord + Clone> Sampler<K> {
             let sample = asked.next_if(|(other, _)| other == key).map(|(_, sample)| sample);
             (run, sample)
         });
-        self.sockets.fill(now, pairs.collect(), &mut self.scratch);
+        self.sockets.fill(now, pairs.collect());
         samples
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::process::Stdio;
+
+    #[test]
+    fn h24_without_room_for_open_files_a_look_tells_the_same() {
+        let mut command = std::process::Command::new("cat");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // From then on it has all that it will ever have.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        // Where it sleeps may change with each look.
+        let wants = Wants { threads: false, ..Wants::ALL };
+        let look = |room: usize| {
+            let mut sampler = Sampler::new(std::process::id());
+            sampler.scratch.room = Room::of(room);
+            let known = vec![child.id()];
+            sampler.watch(1, Target { known, wants, ..Target::default() });
+            // The first one opens what the second one finds open, if there is room.
+            sampler.look(&BTreeSet::from([1]));
+            let mut sample = sampler.look(&BTreeSet::from([1])).remove(0).1;
+            let kept = sampler.runs.values().flat_map(|run| run.processes.values());
+            assert_eq!(kept.filter(|process| process.is_kept()).count(), room / 3);
+            // What is shared, and so not its own, depends on who else runs the same program.
+            sample.memory = sample.memory.map(|memory| memory.min(1));
+            sample.cpu = Duration::ZERO;
+            sample
+        };
+        let (with, without) = (look(3), look(0));
+        assert_eq!((with.processes, with.threads, with.memory), (1, 1, Some(1)));
+        assert_eq!(with, without);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

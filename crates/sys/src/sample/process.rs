@@ -2,15 +2,19 @@
 
 use super::files::{self, open_below, open_process};
 use super::memory::Share;
+use super::room::Reserved;
 use super::sockets::Links;
-use super::threads::{Calm, Threads};
-use super::{Descriptors, KEPT_MAX, Scratch, Wants};
+use super::threads::{Calm, Main, Threads};
+use super::{Descriptors, Scratch, Wants};
 use crate::proc_fs::{self, Stat};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Entries of a descriptor directory that are counted where the kernel does not tell their number.
 const DESCRIPTORS_COUNTED_MAX: usize = 65_536;
+
+/// Descriptors that are kept open for one process.
+const DESCRIPTORS_KEPT: usize = 3;
 
 /// What is remembered of a process between two looks.
 #[derive(Debug)]
@@ -19,6 +23,10 @@ pub(super) struct Process {
     start_ticks: u64,
     /// Its directory and its `stat`, kept open. They can't slip to another process.
     kept: Option<(OwnedFd, OwnedFd)>,
+    /// The list of its first thread's children, kept open with them once it was wanted.
+    children: Option<OwnedFd>,
+    /// Room for all three; without it nothing is kept.
+    reserved: Option<Reserved>,
     share: Share,
     pub(super) links: Links,
 }
@@ -38,17 +46,20 @@ impl Process {
         let directory = open_process(pid)?;
         let file = open_below(directory.as_fd(), "stat")?;
         let stat = read_stat(file.as_fd(), scratch)?;
-        let room = scratch.kept < KEPT_MAX;
-        scratch.kept += usize::from(room);
+        let reserved = scratch.room.reserve(DESCRIPTORS_KEPT);
         Ok(Self {
             pid,
             start_ticks: stat.start_ticks,
-            kept: room.then_some((directory, file)),
+            kept: reserved.is_some().then_some((directory, file)),
+            children: None,
+            reserved,
             share: Share::default(),
             links: Links::default(),
         })
     }
 
+    /// Its files stay open from look to look.
+    #[cfg(test)]
     pub(super) fn is_kept(&self) -> bool {
         self.kept.is_some()
     }
@@ -103,7 +114,12 @@ impl Process {
     ) -> Look {
         let state = u8::try_from(stat.state).unwrap_or(b'?');
         let calm = if wants.threads || threads.only_children {
-            threads.look(directory, self.pid, stat.threads, state, scratch)
+            let main = Main { tid: self.pid, state, children: &mut self.children };
+            let calm = threads.look(directory, main, stat.threads, scratch);
+            if self.reserved.is_none() {
+                self.children = None;
+            }
+            calm
         } else if state == b'D' {
             Calm::No
         } else {

@@ -2,9 +2,10 @@
 
 use super::members::{self, Orphans};
 use super::process::Process;
+use super::room::Reserved;
 use super::threads::Threads;
 use super::{PROCESSES_MAX, RunSample, Scratch, Target};
-use crate::cgroup::{Group, Mounts};
+use crate::cgroup::{Allowances, Allowed, OpenGroup};
 use crate::proc_fs;
 use base::Now;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,15 +19,17 @@ const LIMITS_EVERY: Duration = Duration::from_mins(1);
 pub(super) struct RunWatch {
     target: Target,
     pub(super) processes: BTreeMap<u32, Process>,
-    /// Memory and threads, and when they were read.
-    limits: Option<(Now, Option<u64>, Option<u64>)>,
+    /// Its control group, kept open.
+    open: Option<(OpenGroup, Reserved)>,
+    /// What its control groups allow, and when that was read.
+    limits: Option<(Now, Allowed)>,
     /// CPU time at the last look.
     ticks: Option<u64>,
 }
 
 impl RunWatch {
     pub(super) fn new(target: Target) -> Self {
-        Self { target, processes: BTreeMap::new(), limits: None, ticks: None }
+        Self { target, processes: BTreeMap::new(), open: None, limits: None, ticks: None }
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -37,13 +40,9 @@ impl RunWatch {
     pub(super) fn change(&mut self, target: Target) {
         if self.target != target {
             self.target = target;
+            self.open = None;
             self.limits = None;
         }
-    }
-
-    /// How many of its processes have descriptors kept open.
-    pub(super) fn kept(&self) -> usize {
-        self.processes.values().filter(|process| process.is_kept()).count()
     }
 
     /// Looks at everything but its sockets.
@@ -51,7 +50,7 @@ impl RunWatch {
         &mut self,
         now: Now,
         orphans: &Orphans,
-        mounts: &Mounts,
+        allowances: &mut Allowances,
         scratch: &mut Scratch,
     ) -> RunSample {
         let mut sample = RunSample::default();
@@ -59,8 +58,7 @@ impl RunWatch {
         let only_children = wants.zombies && !wants.threads;
         let mut threads = Threads { only_children, ..Threads::default() };
         let mut sums = Sums::new();
-        let listed = self.target.group.as_ref().and_then(|group| group.members().ok());
-        let members = match listed {
+        let members = match self.members(scratch) {
             Some(mut members) => {
                 members.sort_unstable();
                 for pid in members.iter().copied().take(PROCESSES_MAX) {
@@ -70,7 +68,7 @@ impl RunWatch {
             }
             None => self.look_by_descent(orphans, &mut threads, &mut sums, &mut sample, scratch),
         };
-        self.drop_those_that_left(&members, scratch);
+        self.processes.retain(|pid, _| members.binary_search(pid).is_ok());
         let beyond = members.len().saturating_sub(PROCESSES_MAX);
         if 0 < beyond {
             sample.processes =
@@ -84,13 +82,37 @@ impl RunWatch {
         if wants.threads {
             put_threads(threads, &mut sample);
         }
-        self.put_limits(now, mounts, &members, &mut sample);
+        self.put_limits(now, allowances, &members, &mut sample);
         let all_stopped = 0 < sample.processes && sums.stopped == sample.processes;
         // Whoever has used the processor since the last look was not frozen then.
         let moved = self.ticks.replace(sums.ticks).is_some_and(|ticks| ticks < sums.ticks);
-        let group = self.target.group.as_ref().filter(|_| !all_stopped && !moved);
-        sample.stopped = all_stopped || group.is_some_and(Group::is_frozen);
+        sample.stopped = all_stopped || (!moved && self.is_frozen(scratch));
         sample
+    }
+
+    /// The processes in its group; `None` without a group, or with one that was removed.
+    fn members(&mut self, scratch: &mut Scratch) -> Option<Vec<u32>> {
+        let group = self.target.group.as_ref()?;
+        if self.open.is_none()
+            && let Some(reserved) = scratch.room.reserve(OpenGroup::DESCRIPTORS)
+        {
+            self.open = group.open().map(|open| (open, reserved));
+        }
+        if let Some((open, _)) = &self.open {
+            match open.members(group, &mut scratch.bytes) {
+                Ok(members) => return Some(members),
+                Err(_) => self.open = None,
+            }
+        }
+        group.members().ok()
+    }
+
+    fn is_frozen(&self, scratch: &mut Scratch) -> bool {
+        let Some(group) = &self.target.group else { return false };
+        match &self.open {
+            Some((open, _)) => open.is_frozen(group, &mut scratch.bytes),
+            None => group.is_frozen(),
+        }
     }
 
     /// Without a group, or with one that was removed from outside. Gives those that were found: at
@@ -121,14 +143,6 @@ impl RunWatch {
         found.into_iter().collect()
     }
 
-    fn drop_those_that_left(&mut self, members: &[u32], scratch: &mut Scratch) {
-        self.processes.retain(|pid, process| {
-            let stays = members.binary_search(pid).is_ok();
-            scratch.kept -= usize::from(!stays && process.is_kept());
-            stays
-        });
-    }
-
     fn look_at(
         &mut self,
         pid: u32,
@@ -152,7 +166,6 @@ impl RunWatch {
                 look = Some(seen);
                 break;
             }
-            scratch.kept -= usize::from(process.is_kept());
             self.processes.remove(&pid);
         }
         let Some(look) = look else { return };
@@ -170,20 +183,27 @@ impl RunWatch {
         }
     }
 
-    fn put_limits(&mut self, now: Now, mounts: &Mounts, members: &[u32], sample: &mut RunSample) {
+    fn put_limits(
+        &mut self,
+        now: Now,
+        allowances: &mut Allowances,
+        members: &[u32],
+        sample: &mut RunSample,
+    ) {
         let wants = self.target.wants;
         if !(wants.memory || wants.swap || wants.zombies || wants.threads) {
             return;
         }
-        let is_new = |limits: &(Now, _, _)| now.since(limits.0) < LIMITS_EVERY;
+        let is_new = |limits: &(Now, _)| now.since(limits.0) < LIMITS_EVERY;
         if !self.limits.as_ref().is_some_and(is_new) {
             // Where its processes really are may be deeper, or in a hierarchy that is none of ours.
-            let group = members.first().and_then(|pid| mounts.group_of(*pid));
-            let Some(group) = group.or_else(|| self.target.group.clone()) else { return };
-            self.limits = Some((now, group.memory_limit(), group.threads_limit()));
+            let real = members.first().and_then(|pid| allowances.of_process(now, *pid));
+            let group = || Some(allowances.of_group(now, self.target.group.as_ref()?));
+            let Some(allowed) = real.or_else(group) else { return };
+            self.limits = Some((now, allowed));
         }
-        if let Some((_, memory, threads)) = self.limits {
-            (sample.memory_limit, sample.threads_limit) = (memory, threads);
+        if let Some((_, allowed)) = self.limits {
+            (sample.memory_limit, sample.threads_limit) = (allowed.memory, allowed.threads);
         }
     }
 }

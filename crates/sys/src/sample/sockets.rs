@@ -11,7 +11,7 @@
 //! Source: sock_diag(7), proc_pid_fd(5), network_namespaces(7).
 
 use super::run::RunWatch;
-use super::{RunSample, Scratch, SocketSample, Unanswered, files};
+use super::{RunSample, SocketSample, Unanswered, files};
 use crate::socket::{
     CLOSE_WAIT, Counters, Diagnostics, ESTABLISHED, LISTENING, SocketState, TcpSocket,
 };
@@ -111,21 +111,21 @@ type Pair<'a> = (&'a mut RunWatch, Option<&'a mut RunSample>);
 
 impl SocketRound {
     /// Puts the sockets into the samples.
-    pub(super) fn fill(&mut self, now: Now, mut runs: Vec<Pair<'_>>, scratch: &mut Scratch) {
+    pub(super) fn fill(&mut self, now: Now, mut runs: Vec<Pair<'_>>) {
         if runs.iter().all(|(_, sample)| sample.is_none()) {
             return;
         }
         let own_network = own_network();
         for (run, sample) in &mut runs {
             if let Some(sample) = sample {
-                read_links(now, own_network, run, false, scratch);
+                read_links(now, own_network, run, false);
                 match trouble(run) {
                     Some(why) => sample.cannot_tell(why),
                     None => sample.sockets = Some(nothing()),
                 }
             }
         }
-        if self.count(now, own_network, &mut runs, scratch).is_err() {
+        if self.count(now, own_network, &mut runs).is_err() {
             // A socket that has failed once may fail for ever: the next round opens another.
             self.diagnostics = None;
             for sample in runs.iter_mut().filter_map(|(_, sample)| sample.as_mut()) {
@@ -140,7 +140,6 @@ impl SocketRound {
         now: Now,
         own_network: Option<u64>,
         runs: &mut [Pair<'_>],
-        scratch: &mut Scratch,
     ) -> std::io::Result<()> {
         let mut diagnostics = match self.diagnostics.take() {
             Some(open) => open,
@@ -167,7 +166,7 @@ impl SocketRound {
         if !unknown.is_empty() {
             let mut all_read = true;
             for (run, _) in runs.iter_mut() {
-                all_read &= read_links(now, own_network, run, true, scratch);
+                all_read &= read_links(now, own_network, run, true);
             }
             owners = Owners::of(runs);
             for socket in &unknown {
@@ -199,13 +198,7 @@ fn own_network() -> Option<u64> {
 }
 
 /// Reads the links of those processes of a run whose turn it is. `true`: all are fresh now.
-fn read_links(
-    now: Now,
-    own_network: Option<u64>,
-    run: &mut RunWatch,
-    demanded: bool,
-    scratch: &mut Scratch,
-) -> bool {
+fn read_links(now: Now, own_network: Option<u64>, run: &mut RunWatch, demanded: bool) -> bool {
     let mut all_read = true;
     let mut ended = Vec::new();
     for (pid, process) in &mut run.processes {
@@ -224,8 +217,7 @@ fn read_links(
         }
     }
     for pid in ended {
-        let process = run.processes.remove(&pid);
-        scratch.kept -= usize::from(process.is_some_and(|process| process.is_kept()));
+        run.processes.remove(&pid);
     }
     all_read
 }

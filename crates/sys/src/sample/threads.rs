@@ -10,7 +10,7 @@ use super::files;
 use super::{LockWaits, Scratch, THREADS_LOOKED_AT_MAX, UNINTERRUPTIBLE_MAX};
 use rustix::fs::Dir;
 use std::fmt::Write as _;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Beginnings of the names of functions in which a thread waits for a lock.
 const LOCKS: [&str; 14] = [
@@ -80,18 +80,27 @@ pub(super) enum Calm {
     No,
 }
 
+/// The first thread of a process.
+pub(super) struct Main<'p> {
+    /// Its number, and that of the process.
+    pub(super) tid: u32,
+    pub(super) state: u8,
+    /// Its list of children, once it was opened.
+    pub(super) children: &'p mut Option<OwnedFd>,
+}
+
 impl Threads {
-    /// Looks at the threads of one process. `count` is their number, `state` that of the first one.
+    /// Looks at the threads of one process. `count` is their number.
     pub(super) fn look(
         &mut self,
         process: BorrowedFd<'_>,
-        pid: u32,
+        main: Main<'_>,
         count: u32,
-        state: u8,
         scratch: &mut Scratch,
     ) -> Calm {
+        self.add_children_of_main(process, main.tid, main.children, scratch);
         if count <= 1 {
-            return self.look_at(process, pid, state, scratch);
+            return self.look_at(process, main.tid, main.state, scratch);
         }
         let Ok(tasks) = files::open_below(process, "task").and_then(|fd| Ok(Dir::new(fd)?)) else {
             return Calm::Yes;
@@ -102,12 +111,41 @@ impl Threads {
             let Some(tid) = files::number(name).and_then(|tid| u32::try_from(tid).ok()) else {
                 continue;
             };
+            if tid != main.tid
+                && let Some(text) = read(process, tid, "children", scratch)
+            {
+                self.add_children(text);
+            }
             let state = if self.is_worth_a_look() { state_of(process, tid, scratch) } else { None };
             if self.look_at(process, tid, state.unwrap_or(b'?'), scratch) == Calm::No {
                 calm = Calm::No;
             }
         }
         calm
+    }
+
+    /// Most processes have one thread and no children, look after look: its list stays open.
+    fn add_children_of_main(
+        &mut self,
+        process: BorrowedFd<'_>,
+        tid: u32,
+        list: &mut Option<OwnedFd>,
+        scratch: &mut Scratch,
+    ) {
+        if list.is_none() {
+            *list = open(process, tid, "children", scratch);
+        }
+        let Some(file) = list else { return };
+        match files::read_again(file.as_fd(), &mut scratch.bytes) {
+            Ok(text) => self.add_children(text),
+            Err(_) => *list = None,
+        }
+    }
+
+    fn add_children(&mut self, text: &[u8]) {
+        if let Ok(text) = std::str::from_utf8(text) {
+            self.children.extend(text.split_ascii_whitespace().flat_map(str::parse::<u32>));
+        }
     }
 
     fn is_worth_a_look(&self) -> bool {
@@ -121,11 +159,6 @@ impl Threads {
         state: u8,
         scratch: &mut Scratch,
     ) -> Calm {
-        if let Some(text) = read(process, tid, "children", scratch)
-            && let Ok(text) = std::str::from_utf8(text)
-        {
-            self.children.extend(text.split_ascii_whitespace().flat_map(str::parse::<u32>));
-        }
         if !self.is_worth_a_look() {
             return if state == b'D' { Calm::No } else { Calm::Yes };
         }
@@ -179,9 +212,14 @@ fn read<'s>(
     file: &str,
     scratch: &'s mut Scratch,
 ) -> Option<&'s [u8]> {
+    let file = open(process, tid, file, scratch)?;
+    files::read_again(file.as_fd(), &mut scratch.bytes).ok()
+}
+
+fn open(process: BorrowedFd<'_>, tid: u32, file: &str, scratch: &mut Scratch) -> Option<OwnedFd> {
     scratch.path.clear();
     write!(scratch.path, "task/{tid}/{file}").ok()?;
-    files::read_below(process, &scratch.path, &mut scratch.bytes).ok()
+    files::open_below(process, &scratch.path).ok()
 }
 
 /// Times on a processor, and nanoseconds in a queue for one: the third and the second number.

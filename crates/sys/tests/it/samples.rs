@@ -339,6 +339,16 @@ fn d2_the_members_of_a_control_group_are_looked_at() {
     if missing.is_empty() {
         assert_eq!((sample.memory_limit, sample.threads_limit), (Some(64 << 20), Some(99)));
     }
+    // What its files, which are kept open, say of it later: a group inside it, and that it is frozen.
+    let inner = group.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    std::fs::write(inner.join("cgroup.procs"), spawned.pid.to_string()).unwrap();
+    let mut look = || sampler.look(&BTreeSet::from([1])).remove(0).1;
+    let moved = look();
+    assert_eq!((moved.processes, moved.zombies, moved.stopped), (3, 1, false));
+    if group.freeze().unwrap() {
+        wait_for("the freeze", || look().stopped.then_some(()));
+    }
     let tree = sys::tree::Tree { group: Some(group.clone()), token: "x".into(), known: Vec::new() };
     assert_eq!(tree.kill_all(), []);
     wait(spawned.pid);
