@@ -214,8 +214,8 @@ impl Duty {
             // Without an answer the watcher asks again by itself.
             Looked::Host(Err(why)) => tracing::warn!(error = %why, "no look at the machine"),
             Looked::Runs(runs) => {
-                for ((instance, run), result, cannot_tell) in runs {
-                    self.sampled(instance, run, result, &cannot_tell);
+                for (key, result, cannot_tell) in runs {
+                    self.sampled(key, result, &cannot_tell);
                 }
             }
         }
@@ -223,13 +223,12 @@ impl Duty {
 
     fn sampled(
         &mut self,
-        instance: InstanceId,
-        run: RunId,
+        key: Key,
         result: Result<supervisor::watch::Sample, String>,
         cannot_tell: &[&'static str],
     ) {
         let mut notices = Vec::new();
-        if let Some(watched) = self.runs.get_mut(&(instance.clone(), run)) {
+        if let Some(watched) = self.runs.get_mut(&key) {
             if let Ok(sample) = &result {
                 watched.history.keep(sys::clock::wall(), sample.clone());
             }
@@ -239,6 +238,7 @@ impl Duty {
                 }
             }
         }
+        let (instance, run) = key;
         for message in notices {
             self.say(FromWatch::Notice { subject: instance.to_string(), message });
         }

@@ -155,7 +155,10 @@ impl Watched {
             Sense::Deadlock(deadlock) => deadlock.sampled(look),
             Sense::Livelock(livelock) => livelock.sampled(look, counted),
             Sense::Uninterruptible(uninterruptible) => uninterruptible.sampled(look),
-            Sense::Leak(leak) if self.question.is_none() => leak.sampled(look, quiet),
+            Sense::Leak(leak) if self.question.is_none() => match leak.sampled(look, quiet) {
+                Some(finding) => finding,
+                None => return,
+            },
             Sense::Leak(_) | Sense::Answering(_) | Sense::Age(_) | Sense::Requests(_) => return,
         };
         self.finding = Some(finding);
@@ -166,6 +169,9 @@ impl Watched {
         let looks = self.wants_samples() && !matches!(self.sense, Sense::Answering(_));
         if looks && self.state() != Some(VerdictState::Sick) {
             self.finding = Some(Finding::cannot_tell(why));
+            if let Sense::Leak(leak) = &mut self.sense {
+                leak.unseen();
+            }
         }
     }
 
@@ -254,7 +260,8 @@ impl Watched {
             Hold::Doubt if held => "; many fell sick at once, which is doubted first",
             Hold::No | Hold::Dependencies | Hold::Doubt => "",
         };
-        verdict.message = format!("{}{waits}", finding.message);
+        verdict.message.clone_from(&finding.message);
+        verdict.message.push_str(waits);
         verdict.measured.clone_from(&finding.measured);
         verdict.exhausted_in = finding.exhausted_in;
         verdict.cannot_run = finding.cannot_run;

@@ -31,6 +31,8 @@ pub(super) struct Leak {
     /// Looks in a row that saw too much, since when; or, once it is sick, that saw less.
     too_much: Option<(u32, Now)>,
     enough: u32,
+    /// What the last finding was made of, if the same reading leads to the same one again.
+    calm: Option<Reading>,
 }
 
 /// One reading.
@@ -50,18 +52,29 @@ impl Leak {
         interval: Duration,
     ) -> Self {
         let trending = trend.map(|trend| Trending::new(trend, interval));
-        Self { resource, limit, share_percent, trending, too_much: None, enough: 0 }
+        Self { resource, limit, share_percent, trending, too_much: None, enough: 0, calm: None }
     }
 
     pub(super) fn has_trend(&self) -> bool {
         self.trending.is_some()
     }
 
-    pub(super) fn sampled(&mut self, look: &Look<'_>, quiet: bool) -> Finding {
+    /// `None`: the last finding stands. Most runs hold what they held, look after look, and a
+    /// sentence about it costs more than the look.
+    pub(super) fn sampled(&mut self, look: &Look<'_>, quiet: bool) -> Option<Finding> {
         match read(&self.resource, look) {
-            Ok(reading) => self.judge(look.now, reading, quiet),
-            Err(why) => self.unknown(why),
+            Ok(reading) if self.calm == Some(reading) => {
+                self.count(look.now, false);
+                None
+            }
+            Ok(reading) => Some(self.judge(look.now, reading, quiet)),
+            Err(why) => Some(self.unknown(why)),
         }
+    }
+
+    /// Another finding took the place of the last one.
+    pub(super) fn unseen(&mut self) {
+        self.calm = None;
     }
 
     pub(super) fn disk(
@@ -79,7 +92,8 @@ impl Leak {
         }
     }
 
-    fn unknown(&self, why: String) -> Finding {
+    fn unknown(&mut self, why: String) -> Finding {
+        self.calm = None;
         match self.too_much {
             Some((LOOKS.., since)) => Finding::sick(why, since),
             _ => Finding::cannot_tell(why),
@@ -95,6 +109,9 @@ impl Leak {
         }
         let exceeded = limits.iter().find(|(bound, _)| *bound <= reading.used);
         self.count(now, exceeded.is_some());
+        // A trend changes with time alone.
+        let is_calm = self.trending.is_none() && self.too_much.is_none();
+        self.calm = is_calm.then_some(reading);
         let (relieves, measured) = (self.relieves(), self.measured(reading, bound));
         let finding = match (self.too_much, exceeded) {
             (Some((LOOKS.., since)), Some((bound, why))) => {

@@ -40,6 +40,8 @@ pub struct Watcher {
     looking: Option<Question>,
     /// Services that are looked at.
     services: usize,
+    /// The shortest pause between two samples of a run; `None` = to be found out again.
+    pace: Option<Duration>,
     doubt: Doubt,
     pressure: Option<String>,
 }
@@ -57,6 +59,7 @@ impl Watcher {
             host: Host::default(),
             looking: None,
             services: 0,
+            pace: None,
             doubt: Doubt::default(),
             pressure: None,
         }
@@ -154,6 +157,7 @@ impl Watcher {
         let on = self.instances.iter().filter(|(_, instance)| !instance.is_off());
         let services: BTreeSet<&ServiceName> = on.map(|(id, _)| &id.service).collect();
         self.services = services.len();
+        self.pace = None;
         if self.services == 0 {
             self.looking = None;
         } else {
@@ -162,10 +166,12 @@ impl Watcher {
     }
 
     fn host_sampled(&mut self, now: Now, sample: HostSample) {
-        let pace = self.instances.values().filter_map(Instance::pace).min();
-        let pause = pace.unwrap_or(HOST_PAUSE_MAX) / 5;
-        let pause = pause.clamp(HOST_PAUSE_MIN, HOST_PAUSE_MAX);
         let Some(looking) = &mut self.looking else { return };
+        let pace = *self.pace.get_or_insert_with(|| {
+            let paces = self.instances.values().filter_map(Instance::pace);
+            paces.min().unwrap_or(HOST_PAUSE_MAX)
+        });
+        let pause = (pace / 5).clamp(HOST_PAUSE_MIN, HOST_PAUSE_MAX);
         if looking.answered(|asked| on_grid(asked.max(now), pause)).is_some() {
             self.host.sampled(now, sample);
         }
@@ -181,14 +187,29 @@ impl Watcher {
             self.instances.remove(id);
         }
         self.doubt.signs(now, self.services, id, unexplained);
-        if let Some(before) = self.planned.remove(id) {
-            self.wakes.remove(&(before, id.clone()));
+        self.plan(id, wake.map(|wake| wake.max(now + TURN_PAUSE)));
+    }
+
+    /// An instance wants its next turn then, or none.
+    fn plan(&mut self, id: &InstanceId, wake: Option<Now>) {
+        let before = self.planned.get(id).copied();
+        if before == wake {
+            return;
         }
-        if let Some(wake) = wake {
-            let wake = wake.max(now + TURN_PAUSE);
-            self.planned.insert(id.clone(), wake);
-            self.wakes.insert((wake, id.clone()));
+        let mut entry = (before.unwrap_or_default(), id.clone());
+        if before.is_some() {
+            self.wakes.remove(&entry);
         }
+        let Some(wake) = wake else {
+            self.planned.remove(id);
+            return;
+        };
+        match self.planned.get_mut(id) {
+            Some(planned) => *planned = wake,
+            None => drop(self.planned.insert(id.clone(), wake)),
+        }
+        entry.0 = wake;
+        self.wakes.insert(entry);
     }
 
     /// Tells the beginning and the end of a time in which nobody is to be replaced.

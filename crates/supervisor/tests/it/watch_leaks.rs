@@ -75,6 +75,29 @@ fn h7_it_is_well_again_when_it_holds_less() {
     assert!((5 * SECOND..16 * SECOND).contains(&took), "{took:?}");
 }
 
+/// Holds the same all the time, and can't be looked at for a while.
+struct Hidden;
+
+impl World for Hidden {
+    fn sample(&mut self, now: Now, _: &InstanceId) -> Result<Sample, String> {
+        let gone = (1.0..2.0).contains(&minutes(now));
+        let sample = Sample { memory: Some(100 << 20), ..idle() };
+        if gone { Err("nobody can look".to_owned()) } else { Ok(sample) }
+    }
+}
+
+#[test]
+fn h3_what_is_unchanged_is_told_again_after_a_time_in_which_nobody_could_look() {
+    let mut it = Bench::watching(Hidden, memory(|it| it.limit(500 * (1 << 20))));
+    it.after(50 * SECOND);
+    let before = it.verdict("memory").unwrap().clone();
+    assert_eq!(before.state, VerdictState::Well);
+    it.until("memory", VerdictState::CannotTell, MINUTE);
+    it.until("memory", VerdictState::Well, 2 * MINUTE);
+    let after = it.verdict("memory").unwrap();
+    assert_eq!((&after.message, &after.measured), (&before.message, &before.measured));
+}
+
 /// Holds so much of a machine that has so much left, in MiB.
 struct Tight {
     holds: u64,
