@@ -3,6 +3,10 @@
 //! Invariant: what was written can be read again, whatever the bytes.
 //! Source: the TDB specification, section 20.3.
 
+mod reader;
+
+pub use reader::{DumpError, Reader};
+
 /// One record as the five lines that `tdbdump` prints for it.
 pub fn record(key: &[u8], data: &[u8]) -> String {
     let (key_text, data_text) = (escape(key), escape(data));
