@@ -140,7 +140,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         from: super::import::ImportCommand,
     },
-    /// Look into TDB files, the record files of Samba and ctdb
+    /// Look into TDB files, the record files of Samba and ctdb; change and copy them
     #[command(after_help = super::tdb::EXAMPLE, subcommand_required = true)]
     #[command(arg_required_else_help = true)]
     Tdb {
@@ -442,7 +442,7 @@ pub(crate) struct ManArgs {
     pub(crate) dir: Option<PathBuf>,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     base::parse_duration(text).map_err(|why| why.to_string())
 }
 

@@ -1,26 +1,31 @@
-//! `tdb …`: looks into TDB files, as `tdbdump` and `tdbtool` do.
+//! `tdb …`: looks into TDB files, changes and copies them, as the programs of tdb-tools do.
 //!
-//! Invariant: nothing here writes to the file or locks it; keys and data go out escaped, unless raw
-//! bytes were asked for, so that no record can play tricks on a terminal.
-//! Source: the TDB specification, section 20.3, for the form of a dump.
+//! Invariants: what changes a file locks it against its other users first, and waits for them no
+//! longer than `--wait` says; a file that is no TDB file is never written over.
+//! Source: the TDB specification, sections 6, 14 and 20.3.
 
+mod change;
+mod copy;
+mod fresh;
+mod look;
+
+use super::args::duration;
 use super::failure::{Code, Failure};
 use super::output::{Closed, Output, Tone};
 use super::text;
+use change::SetArgs;
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
-use std::ops::ControlFlow;
-use std::path::PathBuf;
-use tdb::{ByteOrder, Database, Error, Fault, HashKind, Stats, Tally};
+use copy::{BackupArgs, RestoreArgs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tdb::{Database, Error, Fault, HashKind, Options};
 
 /// What the help shows.
 pub(crate) const EXAMPLE: &str = "\
 Examples:
   holdfast tdb check /var/lib/samba/registry.tdb
-  holdfast tdb dump /var/lib/samba/registry.tdb";
-
-/// Text that is gathered before it is written.
-const WRITE_BYTES: usize = 64 * 1024;
+  holdfast tdb dump /var/lib/samba/registry.tdb
+  holdfast tdb backup /var/lib/samba/private/secrets.tdb /srv/backup/secrets.tdb";
 
 /// `holdfast tdb …`.
 #[derive(Subcommand, Debug)]
@@ -49,17 +54,87 @@ pub(crate) enum TdbCommand {
         #[arg(long, conflicts_with = "json")]
         raw: bool,
     },
+    /// Give a key a value, in a transaction: all of it, or nothing
+    #[command(after_help = change::SET_EXAMPLE)]
+    Set(SetArgs),
+    /// Delete a key and its value, in a transaction; exits with 1 if it has none
+    #[command(after_help = change::DEL_EXAMPLE)]
+    Del {
+        #[command(flatten)]
+        file: Shared,
+        /// The key; `\XX` is the byte with these hexadecimal digits
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
     /// Show what the file consists of: records, free space, chains
     #[command(after_help = "Example:\n  holdfast tdb stat /var/lib/samba/registry.tdb")]
     Stat(File),
+    /// Copy a file while others use it: one moment of it, compared and checked
+    #[command(after_help = copy::BACKUP_EXAMPLE)]
+    Backup(BackupArgs),
+    /// Make a new file of a dump, of tdbdump or of `tdb dump`
+    #[command(after_help = copy::RESTORE_EXAMPLE)]
+    Restore(RestoreArgs),
+    /// Write all records anew, close together, so that dead space becomes free
+    #[command(after_help = change::REPACK_EXAMPLE)]
+    Repack {
+        #[command(flatten)]
+        file: Shared,
+        /// Also if the file is damaged: give up the records that no chain reaches any more
+        #[arg(long)]
+        drop_lost: bool,
+    },
+    /// Undo a transaction in which its writer was killed
+    #[command(after_help = change::RECOVER_EXAMPLE)]
+    Recover(Shared),
 }
 
-/// The file of a command.
+/// The file of a command that only looks.
 #[derive(Args, Debug)]
 pub(crate) struct File {
     /// A TDB file; it is only read, and not locked
     #[arg(value_name = "FILE")]
     path: PathBuf,
+}
+
+/// The file of a command that locks it.
+#[derive(Args, Debug)]
+pub(crate) struct Shared {
+    /// A TDB file; others may have it open
+    #[arg(value_name = "FILE")]
+    path: PathBuf,
+    /// Give up when others keep the file locked for longer than this; 0 = at once
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    wait: Duration,
+}
+
+/// What a file that is made will be like.
+#[derive(Args, Debug)]
+pub(crate) struct Shape {
+    /// Chains of a new file: about as many as there will be records [default: 131]
+    #[arg(long, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    hash_size: Option<u32>,
+    /// Spread the keys of a new file by Jenkins' hash, as Samba has it for its own files
+    #[arg(long)]
+    jenkins: bool,
+}
+
+/// Chains of a new file, unless asked otherwise; libtdb's number.
+const CHAINS: u32 = 131;
+
+impl Shape {
+    fn is_given(&self) -> bool {
+        self.jenkins || self.hash_size.is_some()
+    }
+
+    fn chains(&self) -> u32 {
+        self.hash_size.unwrap_or(CHAINS)
+    }
+
+    fn hash(&self) -> HashKind {
+        if self.jenkins { HashKind::Jenkins } else { HashKind::Default }
+    }
 }
 
 const DUMP_EXAMPLE: &str = "\
@@ -75,11 +150,17 @@ Examples:
 /// `holdfast tdb …`.
 pub(crate) fn run(output: &Output, action: &TdbCommand) -> Result<Code, Failure> {
     match action {
-        TdbCommand::Dump { file, rescue: false } => dump(output, &open(file)?),
-        TdbCommand::Dump { file, rescue: true } => rescue(output, &open(file)?),
-        TdbCommand::Check(file) => check(output, file),
-        TdbCommand::Get { file, key, raw } => get(output, &open(file)?, key, *raw),
-        TdbCommand::Stat(file) => stat(output, &open(file)?),
+        TdbCommand::Dump { file, rescue: false } => look::dump(output, &open(file)?),
+        TdbCommand::Dump { file, rescue: true } => look::rescue(output, &open(file)?),
+        TdbCommand::Check(file) => look::check(output, file),
+        TdbCommand::Get { file, key, raw } => look::get(output, &open(file)?, key, *raw),
+        TdbCommand::Set(args) => change::set(output, args),
+        TdbCommand::Del { file, key } => change::delete(output, file, key),
+        TdbCommand::Stat(file) => look::stat(output, &open(file)?),
+        TdbCommand::Backup(args) => copy::backup(output, args),
+        TdbCommand::Restore(args) => copy::restore(output, args),
+        TdbCommand::Repack { file, drop_lost } => change::repack(output, file, *drop_lost),
+        TdbCommand::Recover(file) => change::recover(output, file),
     }
 }
 
@@ -87,19 +168,56 @@ fn open(file: &File) -> Result<Database, Failure> {
     Database::open_read_only(&file.path).map_err(failure)
 }
 
-/// A file that can't be read has no answer; any other fault is one.
-fn failure(error: Error) -> Failure {
-    let chain = match std::error::Error::source(&error) {
+/// Opens a file that others may have open, to be locked.
+fn open_shared(file: &Shared) -> Result<Database, Failure> {
+    Options::new().wait(file.wait).open(&file.path).map_err(failure)
+}
+
+/// The bytes that a key or a value on the command line stands for.
+fn bytes_of(what: &str, text: &str) -> Result<Vec<u8>, Failure> {
+    tdb::dump::unescape(text.as_bytes()).ok_or_else(|| {
+        Failure::usage(format!("the {what} `{text}` has a `\\` without two hexadecimal digits"))
+            .help("write a `\\` as `\\5C`")
+    })
+}
+
+fn no_such_key(key: &str) -> Failure {
+    Failure::no(format!("no record has the key `{key}`"))
+        .help("`holdfast tdb dump FILE` shows all keys, with their last byte")
+}
+
+fn damaged(path: &Path) -> Failure {
+    Failure::no(format!("{} is damaged", text::clean(&path.display().to_string())))
+        .help("`holdfast tdb check FILE` tells what is wrong, `tdb dump --rescue` saves what can be saved")
+}
+
+/// Says that it is done.
+fn done(output: &Output, what: &str) -> Result<(), Closed> {
+    output.line(&format!("{} {what}", output.paint.tone(Tone::Good, "✓")))
+}
+
+fn plural(records: u64) -> String {
+    let plural = if records == 1 { "" } else { "s" };
+    format!("{records} record{plural}")
+}
+
+/// A fault with what lies behind it.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
         Some(why) => format!("{error}: {why}"),
         None => error.to_string(),
-    };
+    }
+}
+
+/// A file that can't be read or locked has no answer; any other fault is one.
+fn failure(error: Error) -> Failure {
+    let chain = chain(&error);
     match error.fault() {
-        Fault::Io { .. } | Fault::Busy { .. } | Fault::Cancelled { .. } => {
-            Failure::cannot_tell(chain)
-        }
+        Fault::Busy { .. } => Failure::cannot_tell(chain)
+            .help("`fuser -v FILE` shows who has it open; `--wait 1m` waits longer for them"),
+        Fault::Io { .. } | Fault::Cancelled { .. } => Failure::cannot_tell(chain),
         Fault::RecoveryPending { .. } => Failure::no(chain).help(
-            "start the program that owns the file, or open it with tdbtool: whoever opens it for \
-             writing undoes the transaction",
+            "undo it with `holdfast tdb recover FILE`, or start the program that owns the file",
         ),
         Fault::Corrupt { .. } | Fault::OutOfBounds { .. } => {
             Failure::no(chain).help("save what can be saved with `holdfast tdb dump --rescue FILE`")
@@ -113,187 +231,4 @@ fn failure(error: Error) -> Failure {
         | Fault::Spoiled
         | Fault::ReadOnly => Failure::no(chain),
     }
-}
-
-/// Writes records as they come, in pieces of a size that costs few calls.
-struct Printer<'a> {
-    output: &'a Output,
-    pending: String,
-}
-
-impl Printer<'_> {
-    fn record(&mut self, key: &[u8], data: &[u8]) -> Result<(), Closed> {
-        if self.output.json {
-            let line = json!({ "key": tdb::dump::escape(key), "data": tdb::dump::escape(data) });
-            self.pending.push_str(&line.to_string());
-            self.pending.push('\n');
-        } else {
-            self.pending.push_str(&tdb::dump::record(key, data));
-        }
-        if WRITE_BYTES <= self.pending.len() { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<(), Closed> {
-        self.output.raw(std::mem::take(&mut self.pending).as_bytes())
-    }
-}
-
-fn dump(output: &Output, database: &Database) -> Result<Code, Failure> {
-    let mut printer = Printer { output, pending: String::new() };
-    let mut closed = Ok(());
-    let outcome = database.traverse(|key, data| {
-        closed = printer.record(key, data);
-        if closed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    });
-    closed?;
-    // What was read before a fault is worth having.
-    printer.flush()?;
-    outcome.map_err(failure)?;
-    Ok(Code::Done)
-}
-
-fn rescue(output: &Output, database: &Database) -> Result<Code, Failure> {
-    let rescued = database.rescue().map_err(failure)?;
-    let mut printer = Printer { output, pending: String::new() };
-    for (key, data) in &rescued.records {
-        printer.record(key, data)?;
-    }
-    printer.flush()?;
-    if 0 < rescued.skipped {
-        let skipped = rescued.skipped;
-        output.note(&format!("{skipped} more that overlap others were left out"));
-    }
-    Ok(Code::Done)
-}
-
-fn get(output: &Output, database: &Database, key: &str, raw: bool) -> Result<Code, Failure> {
-    let bytes = tdb::dump::unescape(key.as_bytes()).ok_or_else(|| {
-        Failure::usage(format!("the key `{key}` has a `\\` without two hexadecimal digits"))
-            .help("write a `\\` as `\\5C`")
-    })?;
-    let Some(value) = database.fetch(&bytes).map_err(failure)? else {
-        let absent = Failure::no(format!("no record has the key `{key}`"));
-        return Err(absent.help("`holdfast tdb dump FILE` shows all keys, with their last byte"));
-    };
-    if raw {
-        output.raw(&value)?;
-    } else if output.json {
-        output.json(&json!({ "key": key, "data": tdb::dump::escape(&value) }))?;
-    } else {
-        output.line(&tdb::dump::escape(&value))?;
-    }
-    Ok(Code::Done)
-}
-
-fn check(output: &Output, file: &File) -> Result<Code, Failure> {
-    let report = open(file)?.check().map_err(failure)?;
-    let code = if report.is_clean() { Code::Done } else { Code::No };
-    let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
-    if output.json {
-        let dead_space: Vec<Value> = report
-            .dead_space
-            .iter()
-            .map(|(offset, length)| json!({ "offset": offset, "length": length }))
-            .collect();
-        output.json(&json!({
-            "clean": report.is_clean(),
-            "live": report.live,
-            "dead": report.dead,
-            "free": report.free,
-            "dead_space": dead_space,
-            "findings": findings,
-            "findings_dropped": report.findings_dropped,
-        }))?;
-        return Ok(code);
-    }
-    for finding in &findings {
-        output.line(&format!("{} {finding}", output.paint.tone(Tone::Bad, "✗")))?;
-    }
-    if 0 < report.findings_dropped {
-        output.line(&format!("… and {} more", report.findings_dropped))?;
-    }
-    for (offset, length) in &report.dead_space {
-        let what =
-            format!("{length} bytes at {offset:#x} that nothing refers to; a repack frees them");
-        output.line(&format!("{} {what}", output.paint.tone(Tone::Busy, "!")))?;
-    }
-    let path = text::clean(&file.path.display().to_string());
-    if report.is_clean() {
-        let plural = if report.live == 1 { "" } else { "s" };
-        let what = format!("{path} is sound and has {} record{plural}", report.live);
-        output.line(&format!("{} {what}", output.paint.tone(Tone::Good, "✓")))?;
-        return Ok(code);
-    }
-    Err(Failure::no(format!("{path} is damaged"))
-        .help("save what can be saved with `holdfast tdb dump --rescue FILE`"))
-}
-
-fn stat(output: &Output, database: &Database) -> Result<Code, Failure> {
-    let stats = database.stats().map_err(failure)?;
-    if output.json {
-        output.json(&as_json(&stats))?;
-    } else {
-        output.page(&page(&stats))?;
-    }
-    Ok(Code::Done)
-}
-
-fn words(stats: &Stats) -> (&'static str, &'static str) {
-    let hash = match stats.hash {
-        HashKind::Default => "default",
-        HashKind::Jenkins => "jenkins",
-    };
-    let order = match stats.order {
-        ByteOrder::Little => "little-endian",
-        ByteOrder::Big => "big-endian",
-    };
-    (hash, order)
-}
-
-fn as_json(stats: &Stats) -> Value {
-    let (hash, order) = words(stats);
-    let tally = |tally: &Tally| {
-        json!({
-            "count": tally.count, "min": tally.min, "mean": tally.mean(), "max": tally.max,
-            "sum": tally.sum,
-        })
-    };
-    json!({
-        "size": stats.size, "hash": hash, "order": order, "mutex_size": stats.mutex_size,
-        "sequence": stats.sequence, "keys": tally(&stats.keys), "data": tally(&stats.data),
-        "padding": tally(&stats.padding), "dead": tally(&stats.dead), "free": tally(&stats.free),
-        "chains": tally(&stats.chains), "recovery": stats.recovery,
-        "dead_space": stats.dead_space,
-    })
-}
-
-fn page(stats: &Stats) -> String {
-    let (hash, order) = words(stats);
-    let head = [
-        ("size", stats.size.to_string()),
-        ("hash", hash.to_owned()),
-        ("byte order", order.to_owned()),
-        ("mutex area", stats.mutex_size.to_string()),
-        ("sequence", stats.sequence.to_string()),
-        ("recovery area", stats.recovery.to_string()),
-        ("dead space", stats.dead_space.to_string()),
-    ];
-    let tallies = [
-        ("keys", &stats.keys),
-        ("data", &stats.data),
-        ("padding", &stats.padding),
-        ("dead records", &stats.dead),
-        ("free records", &stats.free),
-        ("chains", &stats.chains),
-    ];
-    let mut page = String::new();
-    page.extend(head.iter().map(|(name, value)| format!("{name:<14}{value:>12}\n")));
-    page.push_str("\n                     count         min        mean         max         sum\n");
-    for (name, tally) in tallies {
-        let Tally { count, min, max, sum } = tally;
-        let mean = tally.mean();
-        let numbers = format!("{count:>12}{min:>12}{mean:>12}{max:>12}{sum:>12}");
-        page.extend([format!("{name:<14}"), numbers, "\n".to_owned()]);
-    }
-    page
 }

@@ -46,6 +46,7 @@ mod supervisord_listeners;
 mod supervisord_output;
 mod support;
 mod tdb;
+mod tdb_writing;
 mod tolerance;
 mod watchdog;
 mod watching;
