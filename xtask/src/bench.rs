@@ -12,6 +12,7 @@ pub(crate) mod machine;
 mod page;
 mod process;
 mod run;
+mod tdb;
 mod tolerance;
 
 use crate::marks;
@@ -62,7 +63,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let rest = match arguments {
         ["supervisor", rest @ ..] => rest,
         ["tolerance", rest @ ..] => return tolerance::run(rest),
-        _ => bail!("which benchmark: supervisor or tolerance?\n{USAGE}"),
+        ["tdb", rest @ ..] => return tdb::run(rest),
+        _ => bail!("which benchmark: supervisor, tolerance or tdb?\n{USAGE}"),
     };
     let options = parse(rest)?;
     let load_before = machine::load();

@@ -29,6 +29,7 @@ usage: cargo xtask <task>
   dist [--twice]    the release binary and the Debian package; twice, to compare the two
   bench supervisor  1,000 idle processes under Holdfast and four others; makes docs/benchmarks.md
   bench tolerance   what it costs to look after services, and how fast they are served again
+  bench tdb         the record files beside libtdb: each operation, locks, many at once
   faults            every fault of the catalogue, observed and enforced; makes docs/faults.md
   soak replacements 1,000 planned replacements under load, without a failed request
 ";

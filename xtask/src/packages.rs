@@ -64,6 +64,9 @@ const PEERS: &[Peer] = &[
     peer("gdb", "gdb"),
 ];
 
+/// What only a benchmark needs.
+const LIBTDB: &[Peer] = &[peer_file("libtdb-dev", "/usr/include/tdb.h")];
+
 /// Set to anything to keep [`ensure`] from installing.
 const NO_INSTALL: &str = "HOLDFAST_NO_INSTALL";
 /// Debian's maintainer scripts ask this program before they start a service; 101 means "do not".
@@ -71,12 +74,23 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Whether nothing is missing.
 pub(crate) fn all_are_here() -> bool {
-    missing().is_empty()
+    missing(PEERS).is_empty()
 }
 
 /// Installs what is missing when it may; otherwise names it and says what that means.
 pub(crate) fn ensure() -> Result<()> {
-    let missing = missing();
+    let consequence = "The tests that need them will be skipped, each saying so.";
+    ensure_these(PEERS, "for the tests with real peers", consequence)
+}
+
+/// The same for what programs in C need to use libtdb; false if it is not there afterwards.
+pub(crate) fn ensure_libtdb() -> Result<bool> {
+    ensure_these(LIBTDB, "for the benchmark", "There is nothing to compare with.")?;
+    Ok(missing(LIBTDB).is_empty())
+}
+
+fn ensure_these(peers: &[Peer], purpose: &str, consequence: &str) -> Result<()> {
+    let missing = missing(peers);
     if missing.is_empty() {
         return Ok(());
     }
@@ -88,19 +102,19 @@ pub(crate) fn ensure() -> Result<()> {
     } else if tool::find("apt-get").is_none() {
         "there is no apt-get".to_owned()
     } else {
-        say(&format!("installing for the tests with real peers: {list}"));
+        say(&format!("installing {purpose}: {list}"));
         return install(&missing);
     };
     say(&format!(
         "not installed, and {reason}: {list}\n\
-         The tests that need them will be skipped, each saying so. To have them:\n  \
+         {consequence} To have them:\n  \
          sudo apt-get install --no-install-recommends {list}"
     ));
     Ok(())
 }
 
-fn missing() -> Vec<&'static str> {
-    PEERS.iter().filter(|peer| !is_here(&peer.sign)).map(|peer| peer.package).collect()
+fn missing(peers: &[Peer]) -> Vec<&'static str> {
+    peers.iter().filter(|peer| !is_here(&peer.sign)).map(|peer| peer.package).collect()
 }
 
 fn is_here(sign: &Sign) -> bool {

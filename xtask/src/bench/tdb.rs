@@ -1,0 +1,117 @@
+//! `cargo xtask bench tdb`: the crate `tdb` beside libtdb, on the same files in the same run.
+//!
+//! Why: the files are shared with libtdb's processes, which will not slow down for others' sake.
+//! Invariants: both programs do the same (`crates/tdb/examples/bench`, `xtask/assets/tdb.c`), in
+//! turns, and each begins a round as often as the other; every figure is of this run; no process and
+//! no file stays behind.
+
+mod alone;
+mod contended;
+mod crowd;
+mod figures;
+mod programs;
+
+use super::machine;
+use crate::marks;
+use crate::report::{say, title};
+use anyhow::{Result, bail};
+use programs::Bench;
+
+const USAGE: &str = "\
+usage: cargo xtask bench tdb [options]
+
+  --only A,B        only these: alone, contended, crowd
+  --quick           less of everything, to see that it works
+  --no-write        print the tables, and leave docs/benchmarks.md alone
+";
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Effort {
+    pub(crate) rounds: usize,
+    /// Milliseconds that a program goes on, each time.
+    pub(crate) ms: u64,
+    /// Records of the file that is traversed.
+    pub(crate) traversed: u64,
+    /// How often a lock that somebody has is waited for.
+    pub(crate) waits: u64,
+}
+
+const FULL: Effort = Effort { rounds: 9, ms: 300, traversed: 1_000_000, waits: 100 };
+const QUICK: Effort = Effort { rounds: 3, ms: 50, traversed: 50_000, waits: 5 };
+
+struct Options {
+    parts: Vec<String>,
+    effort: Effort,
+    write: bool,
+}
+
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    let options = parse(arguments)?;
+    let load = machine::load();
+    let bench = Bench::prepare(options.effort)?;
+    let mut sections = Vec::new();
+    for (name, measure) in PARTS {
+        if options.parts.iter().any(|wanted| wanted == name) {
+            title(name);
+            sections.push((format!("tdb-{name}"), measure(&bench)?));
+        }
+    }
+    let on = format!(
+        "On: {}; libtdb {}.\n",
+        machine::describe(&load),
+        programs::version_of_libtdb().as_deref().unwrap_or("of unknown version")
+    );
+    let sections: Vec<(&str, String)> =
+        sections.iter().map(|(name, text)| (name.as_str(), format!("{on}\n{text}"))).collect();
+    for (_, text) in &sections {
+        say(text);
+    }
+    if options.write {
+        let sections: Vec<(&str, &str)> =
+            sections.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        marks::write("docs/benchmarks.md", &sections)?;
+    }
+    Ok(())
+}
+
+/// A part: its name, and what measures it.
+type Part = (&'static str, fn(&Bench) -> Result<String>);
+
+const PARTS: &[Part] =
+    &[("alone", alone::measure), ("contended", contended::measure), ("crowd", crowd::measure)];
+
+fn parse(arguments: &[&str]) -> Result<Options> {
+    let all = PARTS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let mut options = Options { parts: all, effort: FULL, write: true };
+    let mut rest = arguments.iter();
+    while let Some(option) = rest.next() {
+        match *option {
+            "--quick" => options.effort = QUICK,
+            "--no-write" => options.write = false,
+            "--only" => {
+                let names = rest.next().copied().unwrap_or_default();
+                options.parts = names.split(',').map(str::to_owned).collect();
+                let known = |name: &String| PARTS.iter().any(|(known, _)| known == name);
+                if !options.parts.iter().all(known) {
+                    bail!("there is no part `{names}`\n{USAGE}");
+                }
+            }
+            unknown => bail!("unknown option {unknown}\n{USAGE}"),
+        }
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read() {
+        let options = parse(&["--only", "crowd", "--quick", "--no-write"]).unwrap();
+        assert_eq!((options.parts, options.write), (vec!["crowd".to_owned()], false));
+        assert_eq!(parse(&[]).unwrap().parts.len(), PARTS.len());
+        assert!(parse(&["--only", "x"]).is_err() && parse(&["--fast"]).is_err());
+    }
+}
