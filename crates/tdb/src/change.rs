@@ -140,7 +140,7 @@ impl Database {
         self.begin_transaction(Wait::Yes)
     }
 
-    /// As [`Database::transaction`]: `None` if another transaction goes on.
+    /// As [`Database::transaction`], without waiting: `None` if others change something.
     pub fn try_transaction(&mut self) -> Result<Option<Transaction<'_>>, Error> {
         unless_busy(self.begin_transaction(Wait::No))
     }

@@ -10,6 +10,17 @@ use std::io;
 thread_local! {
     /// Writes that still arrive; the one after them arrives up to its middle.
     static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+    /// Whether files of this thread can't become longer.
+    static FULL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets the disk be full, for files of this thread.
+pub(crate) fn fill_disk(full: bool) {
+    FULL.set(full);
+}
+
+pub(crate) fn of_the_disk() -> io::Result<()> {
+    if FULL.get() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
 }
 
 /// Sets when it happens; `None` = not at all.

@@ -199,3 +199,32 @@ fn a_writer_that_dies_while_it_undoes_a_transaction_leaves_it_to_the_next() {
         });
     }
 }
+
+/// libtdb deletes the old value first, and has none left when the new one finds no room.
+#[test]
+fn a_value_that_finds_no_room_leaves_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let mut database = open(&path);
+    fill(&mut database, 10, 20).unwrap();
+    let before = records(&database);
+    death::fill_disk(true);
+    let large = vec![1; 100_000];
+    let refused = [
+        database.store(&key(1), &large, Store::Replace),
+        database.append(&key(2), &large),
+        database.transaction().and_then(|mut transaction| {
+            transaction.store(&key(3), b"small", Store::Modify)?;
+            transaction.store(&key(4), &large, Store::Modify)?;
+            transaction.commit()
+        }),
+    ];
+    death::fill_disk(false);
+    for outcome in refused {
+        let error = outcome.unwrap_err();
+        assert!(matches!(error.fault(), Fault::Io { action: "grow", .. }), "{error}");
+    }
+    assert_eq!(records(&database), before);
+    assert_eq!(state(&path), before);
+    database.store(&key(1), &large, Store::Replace).unwrap();
+}

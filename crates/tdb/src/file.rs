@@ -110,7 +110,9 @@ impl FileSpace {
     /// Reserves the space on disk, so that no later write to it can fail for want of space.
     pub(crate) fn grow(&self, size: u64) -> Result<(), Fault> {
         #[cfg(test)]
-        death::now().map_err(|why| self.io("grow", size, why))?;
+        death::now()
+            .and_then(|()| death::of_the_disk())
+            .map_err(|why| self.io("grow", size, why))?;
         let from = self.refresh()?;
         let more = size.saturating_sub(from);
         if more == 0 {

@@ -71,7 +71,7 @@ impl Engine {
         let right = (byte::TRANSACTION, 1);
         self.locks.take(right, Kind::Exclusive, &patience, "the right to a transaction")?;
         // Kept until the end of the transaction, which gives up every lock.
-        let locked = self.lock_all(Kind::Shared, Wait::Yes).map(std::mem::forget);
+        let locked = self.lock_all(Kind::Shared, wait).map(std::mem::forget);
         let size = locked.and_then(|()| self.space.refresh());
         let Ok(size) = size else {
             self.locks.release_everything();

@@ -6,9 +6,11 @@ mod dice;
 mod garbage;
 mod golden;
 mod hammer;
+mod killed;
 mod libtdb;
 mod mutexes;
 mod peer;
+mod quarrels;
 mod trace;
 mod write;
 
