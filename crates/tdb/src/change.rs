@@ -94,9 +94,10 @@ impl Database {
             ControlFlow::Continue(())
         })?;
         transaction.wipe()?;
-        // The newest record of a chain stands at its front, so the oldest is stored first.
+        // The newest record of a chain stands at its front, so the oldest is stored first, and what a
+        // killed process left of an older value is replaced by the newer one.
         for (key, data) in records.iter().rev() {
-            transaction.store(key, data, Store::Insert)?;
+            transaction.store(key, data, Store::Replace)?;
         }
         transaction.commit()
     }

@@ -458,6 +458,36 @@ fn a_repack_frees_what_nothing_refers_to() {
     assert_eq!(fs::read(&file).unwrap(), before);
 }
 
+/// A process that was killed after it stored a new value has not deleted the old one yet.
+#[test]
+fn of_two_values_of_a_key_the_newer_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.tdb");
+    assert_done(&holdfast("set", &file, &["k1", "older", "--create", "--hash-size", "1"]));
+    assert_done(&holdfast("set", &file, &["k2", "newer"]));
+    let mut bytes = fs::read(&file).unwrap();
+    let find = |key: &[u8]| bytes.windows(key.len()).position(|part| part == key).unwrap();
+    let (older, newer) = (find(b"k1older"), find(b"k2newer"));
+    // The hash of a key stands eight bytes in front of it.
+    bytes.copy_within(older - 8..older - 4, newer - 8);
+    bytes.copy_within(older..older + 2, newer);
+    fs::write(&file, &bytes).unwrap();
+    let count = |file: &Path| {
+        let database = Database::open_read_only(file).unwrap();
+        database.traverse(|_, _| ControlFlow::Continue(())).unwrap()
+    };
+    assert_eq!(count(&file), 2);
+
+    let to = folder.path().join("b.tdb");
+    assert_done(&holdfast("backup", &file, &[to.to_str().unwrap()]));
+    assert_done(&holdfast("repack", &file, &[]));
+    for file in [&to, &file] {
+        assert_eq!(count(file), 1);
+        assert_eq!(text(&holdfast("get", file, &["k1"]).stdout), "newer\n");
+        assert_sound(file);
+    }
+}
+
 #[test]
 fn an_interrupted_transaction_is_undone_by_recover() {
     for name in ["recovery-prepared", "recovery-partial", "recovery-grown-partial"] {

@@ -35,7 +35,7 @@ Example:
   holdfast tdb del state.tdb leader";
 
 pub(super) const REPACK_EXAMPLE: &str = "\
-The file does not become smaller; what nothing refers to becomes free for new records.
+What nothing refers to becomes free for new records; the file does not become smaller.
 
 Examples:
   holdfast tdb repack /var/lib/samba/registry.tdb
