@@ -143,6 +143,31 @@ fn h15_who_gathers_dies_and_the_replacement_goes_on() {
     assert!(file(&daemon, &index, "threads.txt").contains(&old.to_string()));
 }
 
+/// Of a start that hangs, as that is believed on a machine that starves, too.
+#[test]
+fn h18_what_a_stack_tool_started_does_not_outlive_the_duty_that_gathers_evidence() {
+    let hang = "sleep 1001 & echo $! >{dir}/begun; wait # {pid}";
+    let daemon = Daemon::start(&format!(
+        "[service.web]\ncommand = {SLEEP}\nready = {{ file = \"/no/such/file\", timeout = \"100ms\" }}\n\
+         start_timeout = \"300ms\"\n[service.web.tolerance]\nmode = \"enforce\"\n\
+         evidence = {{ budget = \"1m\", stacks = [\"sh\", \"-c\", \"{hang}\"] }}\n"
+    ));
+    let started: u32 = wait_for("the tool has started something", || {
+        let written = fs::read_to_string(daemon.path("begun")).unwrap_or_default();
+        written.trim().parse().map_err(|_| daemon.log())
+    });
+    let began = sys::proc_fs::stat(started).unwrap().start_ticks;
+    let duties = daemon.snapshot().duties;
+    let watch = duties.iter().find(|duty| duty.name == "watch").and_then(|duty| duty.pid);
+    kill(watch.unwrap(), "KILL");
+    wait_for("nothing is left of the tool", || {
+        match sys::proc_fs::is_same_process(started, began) {
+            true => Err(daemon.log()),
+            false => Ok(()),
+        }
+    });
+}
+
 /// A disk of its own for evidence, with so much room.
 fn with_small_disk(size: &str) -> Option<(Daemon, PathBuf)> {
     let tried = Command::new("unshare").args(["--mount", "true"]).output();

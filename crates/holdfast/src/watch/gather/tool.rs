@@ -1,6 +1,7 @@
 //! Runs a tool that looks at a sick process, with a deadline that holds.
 //!
-//! Invariants: it is killed with its process group at its deadline; at most `bytes_max` of its
+//! Invariants: it is killed with its process group at its deadline, and with all that it started when
+//! the duty dies before; at most `bytes_max` of its
 //! output are kept; it never reads from the network (debuginfod is switched off for it).
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use sys::child::Exit;
 use sys::spawn::{SpawnPlan, Stdin, spawn};
+use sys::tree::TOKEN_VARIABLE;
 use sys::users::Identity;
 
 /// Where tools are looked for.
@@ -66,10 +68,14 @@ pub(super) fn run(what: &Plan, deadline: Instant, bytes_max: usize) -> Result<Ra
         .map_err(|error| format!("cannot make a pipe: {error}"))?;
     fcntl_setfl(&ours, OFlags::NONBLOCK).map_err(|error| error.to_string())?;
     let env = [("PATH", PATH), ("LC_ALL", "C"), ("HOME", "/"), ("DEBUGINFOD_URLS", "")];
+    let env = env.iter().map(|(key, value)| (OsString::from(key), OsString::from(value)));
+    // So that what it started is ours as well: should we die, the root ends it before it starts the
+    // next duty.
+    let token = std::env::var_os(TOKEN_VARIABLE).map(|token| (TOKEN_VARIABLE.into(), token));
     let plan = SpawnPlan {
         program: what.program.clone(),
         argv: what.argv.iter().map(OsString::from).collect(),
-        env: env.iter().map(|(key, value)| (key.into(), value.into())).collect(),
+        env: env.chain(token).collect(),
         directory: "/".into(),
         identity: what.identity.clone(),
         umask: 0o077,
