@@ -7,7 +7,7 @@
 //! Source: the TDB specification, sections 8, 10, 14 and 17.3 to 17.4.
 
 use crate::database::Database;
-use crate::engine::Engine;
+use crate::engine::{Engine, Met};
 use crate::error::{Error, Fault};
 use crate::header::List;
 use crate::locks::{Kind, Wait};
@@ -77,9 +77,9 @@ impl Database {
     /// Looks at every record and deletes those for which `keep` says no; returns how many those were.
     /// Others may change the database meanwhile.
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) -> Result<u64, Error> {
-        let mut deleted = 0;
+        let (mut deleted, mut met) = (0, Met::default());
         for chain in 0..self.engine.shape.hash_size {
-            deleted += self.change(|engine| engine.retain_chain(chain, &mut keep))?;
+            deleted += self.change(|engine| engine.retain_chain(chain, &mut met, &mut keep))?;
         }
         Ok(deleted)
     }

@@ -7,13 +7,12 @@
 //! Source: the TDB specification, sections 6.1, 6.2 and 13.1.
 
 use crate::check::Report;
-use crate::engine::Engine;
+use crate::engine::{Engine, Met};
 use crate::error::{Error, Fault};
 use crate::hash::HashKind;
 use crate::header::{Header, List};
 use crate::locks::{Kind, Wait};
 use crate::open;
-use crate::record::magic;
 use crate::rescue::Rescued;
 use crate::stats::Stats;
 use std::ops::ControlFlow;
@@ -112,9 +111,10 @@ impl Database {
         &self,
         mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<u64, Error> {
-        let (mut visited, mut met) = (0, 0);
+        let (mut visited, mut met) = (0, Met::default());
         for chain in 0..self.engine.shape.hash_size {
-            let records = self.again(|engine| engine.chain(chain, &mut met))?;
+            let records;
+            (records, met) = self.again(|engine| engine.chain(chain, met))?;
             for (key, data) in records {
                 visited += 1;
                 if visit(&key, &data).is_break() {
@@ -183,13 +183,12 @@ impl Engine {
         Ok(self.find(key)?.is_some())
     }
 
-    /// Key and data of the live records of a chain; `met` counts the records of all chains.
-    fn chain(&self, chain: u32, met: &mut u64) -> Result<Vec<Pair>, Fault> {
+    /// Key and data of the live records of a chain, and what was met up to it.
+    fn chain(&self, chain: u32, mut met: Met) -> Result<(Vec<Pair>, Met), Fault> {
         let _locked = self.lock_list(List::Chain(chain), Kind::Shared)?;
-        let all = self.list(List::Chain(chain))?;
-        *met += all.len() as u64;
-        self.plausible(*met, chain)?;
-        let live = all.into_iter().filter(|placed| placed.record.magic == magic::USED);
-        live.map(|placed| Ok((self.key(placed)?, self.data(placed)?))).collect()
+        let live = self.live(chain, &mut met)?.into_iter();
+        let records: Result<_, Fault> =
+            live.map(|placed| Ok((self.key(placed)?, self.data(placed)?))).collect();
+        Ok((records?, met))
     }
 }

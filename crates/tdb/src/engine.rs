@@ -41,6 +41,19 @@ pub(crate) struct Placed {
     pub(crate) record: Record,
 }
 
+/// What was met on chains so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Met {
+    records: u64,
+    /// Of keys and data.
+    bytes: u64,
+}
+
+/// Records of a damaged file may lie over each other, and claim the square of what the file holds.
+/// Of keys and of data no more than so many times the file's size is read. In a sound file they fit
+/// in once; the rest is for one that changes while it is read.
+pub(crate) const OVERLAP_MAX: u64 = 4;
+
 impl Engine {
     /// Fails if the header announces what the bytes do not hold.
     pub(crate) fn new(
@@ -164,6 +177,21 @@ impl Engine {
     /// All records of a list, once it is known that the list ends.
     pub(crate) fn list(&self, list: List) -> Result<Vec<Placed>, Fault> {
         self.walk(list).collect()
+    }
+
+    /// The live records of a chain, once it is known that the file has room for what they claim to
+    /// hold, together with what was `met` before them.
+    pub(crate) fn live(&self, chain: u32, met: &mut Met) -> Result<Vec<Placed>, Fault> {
+        let mut records = self.list(List::Chain(chain))?;
+        met.records += records.len() as u64;
+        self.plausible(met.records, chain)?;
+        records.retain(|placed| placed.record.magic == magic::USED);
+        met.bytes += records.iter().map(|placed| placed.record.payload()).sum::<u64>();
+        if self.space.size().saturating_mul(OVERLAP_MAX) < met.bytes {
+            let (head, expected) = (List::Chain(chain).head(), "no more bytes than the file has");
+            return Err(Fault::corrupt(head, "chains", expected, met.bytes));
+        }
+        Ok(records)
     }
 
     pub(crate) fn key(&self, placed: Placed) -> Result<Vec<u8>, Fault> {

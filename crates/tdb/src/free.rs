@@ -18,6 +18,10 @@ const SPLIT_BYTES_MIN: u64 = 36;
 /// How much less picky each step along the list makes: the scan ends at a record that is no longer
 /// than this factor, compounded, allows.
 const PATIENCE: f64 = 1.05;
+/// One may find what belongs together, the next nothing that is long enough, and the one after it the
+/// new space. In a damaged file, what was freed may have become part of a record that no list holds,
+/// and so may all new space, up to the largest file there is.
+const SCANS_MAX: u32 = 4;
 
 /// What a scan of the free list found.
 #[derive(Default)]
@@ -52,7 +56,7 @@ impl Engine {
     /// none. What is returned is on no list, its header is `used` and its lengths are 0.
     pub(crate) fn take(&self, payload: u64) -> Result<Placed, Fault> {
         let length = place_bytes(payload).ok_or_else(|| self.full(payload))?;
-        loop {
+        for _ in 0..SCANS_MAX {
             let scan = self.scan_free(length)?;
             if let Some(best) = scan.best {
                 return self.carve(best, length);
@@ -61,6 +65,8 @@ impl Engine {
                 self.expand(u64::from(length) + RECORD_BYTES)?;
             }
         }
+        let expected = "a list with the record that was just put on it";
+        Err(Fault::corrupt(List::Free.head(), "free list", expected, length))
     }
 
     fn full(&self, wanted: u64) -> Fault {

@@ -147,22 +147,23 @@ impl Engine {
         for piece in pieces(&blob, offset, size, self.shape.order)? {
             self.space.write(piece.offset, piece.bytes)?;
         }
-        for (from, to) in area.strays(size) {
-            self.free_stray(from, to)?;
-        }
+        self.free_strays(&area.strays(size).collect::<Vec<_>>())?;
         self.space.sync()?;
         self.write_number(offset + MAGIC_AT, magic::IDLE.into())?;
         self.space.sync()
     }
 
-    /// Makes a free record of what the transaction had added to the file. Whoever was killed in the
-    /// middle of it does it once more.
+    /// Makes free records of what the transaction had added to the file. Where somebody was killed in
+    /// the middle of it, the head of the free list tells which of them was the last.
+    fn free_strays(&self, strays: &[(u64, u64)]) -> Result<(), Fault> {
+        let head = u64::from(self.number(List::Free.head())?);
+        let done = strays.iter().position(|(from, _)| *from == head).map_or(0, |last| last + 1);
+        strays.iter().skip(done).try_for_each(|(from, to)| self.free_stray(*from, *to))
+    }
+
     fn free_stray(&self, from: u64, to: u64) -> Result<(), Fault> {
         let head = List::Free.head();
         let next = self.number(head)?;
-        if u64::from(next) == from {
-            return Ok(());
-        }
         let record = Record::fresh((to - from - RECORD_BYTES) as u32, magic::FREE);
         self.write_tailer(from, record)?;
         self.write_record(from, Record { next, ..record })?;

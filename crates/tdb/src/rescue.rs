@@ -9,7 +9,7 @@
 //! Source: the TDB specification, section 17.2.
 
 use crate::database::Pair;
-use crate::engine::{Engine, Placed};
+use crate::engine::{Engine, OVERLAP_MAX, Placed};
 use crate::error::Fault;
 use crate::header::List;
 use crate::record::{RECORD_BYTES, Record, begins, magic};
@@ -17,9 +17,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes that are read at once.
 const WINDOW_BYTES: u32 = 64 * 1024;
-/// Records that overlap can claim the square of what the file holds; of keys and of data no more than
-/// so many times the file's size is read. Records that do not overlap fit in once.
-const OVERLAP_MAX: u64 = 4;
 
 /// What a rescue found.
 #[derive(Debug, Default)]

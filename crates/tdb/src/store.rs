@@ -5,7 +5,7 @@
 //! followed after every single write; nothing is freed that somebody stands on.
 //! Source: the TDB specification, sections 10, 11.4, 13.2 to 13.4, 16 and 22.7.
 
-use crate::engine::{Engine, Placed};
+use crate::engine::{Engine, Met, Placed};
 use crate::error::Fault;
 use crate::header::{ByteOrder, List, at};
 use crate::locks::{Kind, Wait, byte};
@@ -67,14 +67,14 @@ impl Engine {
     pub(crate) fn retain_chain(
         &self,
         chain: u32,
+        met: &mut Met,
         keep: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<u64, Fault> {
         let list = List::Chain(chain);
         let _locked = self.lock_list(list, Kind::Exclusive)?;
         let mut deleted = 0;
-        for placed in self.list(list)? {
-            if placed.record.magic == magic::USED && !keep(&self.key(placed)?, &self.data(placed)?)
-            {
+        for placed in self.live(chain, met)? {
+            if !keep(&self.key(placed)?, &self.data(placed)?) {
                 self.bury(placed)?;
                 self.count_change()?;
                 deleted += 1;
