@@ -1,4 +1,4 @@
-//! Development tasks of this workspace: `cargo xtask tidy | test | ci | bench | faults | soak | dist`.
+//! Development tasks of this workspace: `cargo xtask tidy | test | ci | bench | faults | soak | fuzz | dist`.
 //!
 //! Why: what a developer types, what the documentation says and what CI runs must be one and the
 //! same thing, so all three call this program.
@@ -8,6 +8,7 @@ mod bench;
 mod ci;
 mod dist;
 mod faults;
+mod fuzz;
 mod marks;
 mod packages;
 mod report;
@@ -31,6 +32,7 @@ usage: cargo xtask <task>
   bench tolerance   what it costs to look after services, and how fast they are served again
   bench tdb         the record files beside libtdb: each operation, locks, many at once
   faults            every fault of the catalogue, observed and enforced; makes docs/faults.md
+  fuzz [TARGET…]    files and dumps that a fuzzer makes up, a minute each; finds what panics or hangs
   soak replacements 1,000 planned replacements under load, without a failed request
 ";
 
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         ["dist", rest @ ..] => dist::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["faults", rest @ ..] => faults::run(rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["soak", rest @ ..] => soak::run(rest),
         ["help" | "--help" | "-h"] => {
             say(USAGE);

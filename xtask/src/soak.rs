@@ -108,7 +108,7 @@ fn parse(arguments: &[&str], own: &str) -> Result<Options> {
 }
 
 /// `90s`, `10m`, `1h`.
-fn time(text: &str) -> Option<Duration> {
+pub(crate) fn time(text: &str) -> Option<Duration> {
     let units = [("s", 1), ("m", 60), ("h", 3_600)];
     let (number, seconds) =
         units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)))?;

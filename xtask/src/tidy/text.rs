@@ -90,10 +90,12 @@ fn starts_in<'a>(line: &'a str, prefix: &str) -> Option<&'a str> {
     })
 }
 
-/// Snapshots keep the output of programs as it is, lock files are cargo's.
+/// Snapshots keep the output of programs as it is, lock files are cargo's, and what a fuzzer made up
+/// is whatever it is.
 fn is_generated(path: &Path) -> bool {
+    let is_corpus = path.components().any(|folder| folder.as_os_str() == "corpus");
     let ends = |ext: &str| path.extension().is_some_and(|found| found == ext);
-    ends("snap") || ends("lock") || ends("svg") || ends("proptest-regressions")
+    is_corpus || ends("snap") || ends("lock") || ends("svg") || ends("proptest-regressions")
 }
 
 pub(crate) fn check_files(files: &Files, machine: &Machine) -> Vec<Finding> {
@@ -155,6 +157,16 @@ mod tests {
         assert_eq!(lines("blank \ntab\t\nreturn\r\n"), 3);
         assert_eq!(lines("no end"), 1);
         assert_eq!(lines("too many\n\n"), 1);
+    }
+
+    #[test]
+    fn what_a_program_made_is_left_as_it_is() {
+        let machine = Machine { prefixes: vec![] };
+        let found = |path: &str| {
+            check_files(&Files::from([(path.into(), "no end".to_owned())]), &machine).len()
+        };
+        assert_eq!((found("a/tests/corpus/read/1f"), found("a/x.snap")), (0, 0));
+        assert_eq!(found("a/corpus.md"), 1);
     }
 
     #[test]

@@ -1,28 +1,12 @@
 //! No byte of a file is believed: whatever stands there, every question ends, with an answer or a
 //! fault.
 
+use super::fuzz::read;
 use super::golden_folder;
 use proptest::prelude::*;
+use std::io::Write;
 use std::ops::ControlFlow;
-use tdb::Database;
-
-/// Asks everything there is to ask.
-fn ask_everything(bytes: Vec<u8>) {
-    let Ok(database) = Database::from_bytes(bytes) else { return };
-    let _ = database.header();
-    let _ = database.fetch(b"alpha");
-    let _ = database.exists(b"zzz-missing");
-    let mut seen = 0;
-    let visited = database.traverse(|_, _| {
-        seen += 1;
-        ControlFlow::Continue(())
-    });
-    assert!(visited.is_err() || visited.is_ok_and(|visited| visited == seen));
-    let report = database.check().unwrap();
-    assert!(report.findings.len() <= tdb::FINDINGS_MAX);
-    let _ = database.rescue().unwrap();
-    let _ = database.stats();
-}
+use tdb::{ByteOrder, Database, Fault, HEADER_BYTES, HashKind, Header, Options};
 
 /// The byte of each place, inverted, and with its lowest bit changed.
 #[test]
@@ -34,7 +18,7 @@ fn flipping_any_byte_of_a_golden_file_never_panics_and_never_hangs() {
             for flip in [0xFF, 0x01] {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= flip;
-                ask_everything(damaged);
+                read(&damaged);
             }
         }
     }
@@ -69,6 +53,57 @@ fn a_check_notices_a_change_in_any_number_that_holds_the_file_together() {
     }
 }
 
+/// A file with one chain, whose head and the head of the free list are these, and what lies behind.
+fn file(free: u32, chain: u32, numbers: &[u32]) -> Vec<u8> {
+    let header = Header::new(1, HashKind::Default, ByteOrder::Little).unwrap();
+    let mut bytes = header.encode().to_vec();
+    let all = [free, chain].into_iter().chain(numbers.iter().copied());
+    bytes.extend(all.flat_map(u32::to_le_bytes));
+    bytes
+}
+
+const START: u32 = HEADER_BYTES as u32 + 8;
+
+/// Each record claims all that lies behind it as its data: together the square of the file.
+#[test]
+fn records_that_lie_over_each_other_are_not_copied_one_by_one() {
+    let (count, step) = (2_000, 28);
+    let end = START + count * step;
+    let record = |index: u32| {
+        let at = START + index * step;
+        let next = if index + 1 < count { at + step } else { 0 };
+        let rest = end - at - 24;
+        [next, rest, 0, rest, 0, 0x2601_1999, 0]
+    };
+    let numbers: Vec<u32> = (0..count).flat_map(record).collect();
+    let bytes = file(0, START, &numbers);
+    let mut handed_on = 0;
+    let visited = Database::from_bytes(bytes.clone()).unwrap().traverse(|_, data| {
+        handed_on += data.len();
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(visited.unwrap_err().fault(), Fault::Corrupt { field: "chains", .. }));
+    assert_eq!(handed_on, 0);
+    read(&bytes);
+    let mut scratch = tempfile::NamedTempFile::new().unwrap();
+    scratch.write_all(&bytes).unwrap();
+    let mut database = Options::new().unsynced().open(scratch.path()).unwrap();
+    let retained = database.retain(|_, _| true);
+    assert!(matches!(retained.unwrap_err().fault(), Fault::Corrupt { field: "chains", .. }));
+}
+
+/// At the end of the file stands a free record that is on no list, and swallows all new space.
+#[test]
+fn a_file_whose_new_space_is_lost_at_once_does_not_grow_without_end() {
+    let free = [0, 4, 0, 0, 0, 0xD9FE_E666, 28];
+    let mut scratch = tempfile::NamedTempFile::new().unwrap();
+    scratch.write_all(&file(0, 0, &[[0; 7], free].concat())).unwrap();
+    let mut database = Options::new().unsynced().open(scratch.path()).unwrap();
+    let stored = database.store(b"key", b"value", tdb::Store::Replace);
+    assert!(matches!(stored.unwrap_err().fault(), Fault::Corrupt { field: "free list", .. }));
+    assert!(scratch.as_file().metadata().unwrap().len() < 1 << 20);
+}
+
 /// Numbers that are likely to be believed: offsets, lengths, and what marks a record.
 fn number() -> impl Strategy<Value = u32> {
     prop_oneof![
@@ -96,14 +131,14 @@ proptest! {
         bytes[36..40].copy_from_slice(&hash_size.to_le_bytes());
         bytes[44..48].copy_from_slice(&recovery.to_le_bytes());
         bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-        ask_everything(bytes);
+        read(&bytes);
     }
 
     #[test]
     fn bytes_of_any_kind_are_asked_everything(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-        ask_everything(bytes.clone());
+        read(&bytes);
         let mut begun = b"TDB file\n\0".to_vec();
         begun.extend(bytes);
-        ask_everything(begun);
+        read(&begun);
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends when it can't go on")]
 
 mod dice;
+mod fuzz;
 mod garbage;
 mod golden;
 mod hammer;
