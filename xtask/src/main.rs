@@ -34,6 +34,8 @@ usage: cargo xtask <task>
   faults            every fault of the catalogue, observed and enforced; makes docs/faults.md
   fuzz [TARGET…]    files and dumps that a fuzzer makes up, a minute each; finds what panics or hangs
   soak replacements 1,000 planned replacements under load, without a failed request
+  soak starvation   an hour without a free core, in which no service may be replaced for it
+  soak tdb          ten minutes of threads of ours and processes of libtdb on the same files
 ";
 
 fn main() -> ExitCode {

@@ -2,11 +2,14 @@
 //!
 //! - `replacements`: a thousand planned replacements of each kind under a constant load (H20).
 //! - `starvation`: an hour in which no core is ever free, and nobody may be replaced for it (H26).
+//! - `tdb`: ten minutes in which threads of ours and processes of libtdb share record files.
 //!
-//! Invariant: one failed request fails the one; one service that is touched fails the other.
+//! Invariant: one failed request fails the first; one service that is touched, the second; one record
+//! that is lost, torn or back again, the third.
 
 use crate::faults::build;
 use crate::report::{say, title};
+use crate::{packages, tool};
 use anyhow::{Context, Result, bail};
 use std::time::Duration;
 use trial::{Overlap, Programs};
@@ -14,10 +17,12 @@ use trial::{Overlap, Programs};
 const USAGE: &str = "\
 usage: cargo xtask soak replacements [options]
        cargo xtask soak starvation [options]
+       cargo xtask soak tdb [options]
 
   --count N       replacements of each kind, instead of 1000, which take an hour
   --kind KIND     only socket, beside or after
-  --for TIME      how long the machine is starved, instead of 1h: 90s, 10m
+  --for TIME      how long the machine is starved, instead of 1h, or TDB files are hammered, instead
+                  of 10m: 90s, 10m
   --release       with the release build
 ";
 
@@ -31,6 +36,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["replacements", rest @ ..] => replacements(&parse(rest, "--count")?),
         ["starvation", rest @ ..] => starvation(&parse(rest, "--for")?),
+        ["tdb", rest @ ..] => tdb(&parse(rest, "--for")?),
         _ => bail!("which soak?\n{USAGE}"),
     }
 }
@@ -40,8 +46,9 @@ fn starvation(options: &Options) -> Result<()> {
     let folder = std::env::temp_dir().join(format!("holdfast-soak-{}", std::process::id()));
     std::fs::create_dir(&folder)?;
     title("every core starves");
-    let outcome = Programs::build(&holdfast, &folder)
-        .and_then(|programs| trial::starve(&programs, options.lasting));
+    let outcome = Programs::build(&holdfast, &folder).and_then(|programs| {
+        trial::starve(&programs, options.lasting.unwrap_or(Duration::from_hours(1)))
+    });
     std::fs::remove_dir_all(&folder)?;
     let outcome = outcome?;
     say(&outcome.text());
@@ -49,6 +56,21 @@ fn starvation(options: &Options) -> Result<()> {
         bail!("services were touched that only had no processor");
     }
     Ok(())
+}
+
+fn tdb(options: &Options) -> Result<()> {
+    let lasting = options.lasting.unwrap_or(Duration::from_mins(10));
+    title("one file, threads of ours and processes of libtdb");
+    packages::ensure()?;
+    let mut command = tool::cargo();
+    command.args(["test", "--locked", "-p", "tdb", "--test", "it"]);
+    if options.release {
+        command.arg("--release");
+    }
+    // One after the other: each shares the time among all of them.
+    command.args(["--", "hammer::", "--test-threads", "1"]);
+    command.env("HOLDFAST_HAMMER_SECONDS", lasting.as_secs().to_string());
+    tool::run(command.env("HOLDFAST_PEERS", "require"))
 }
 
 fn replacements(options: &Options) -> Result<()> {
@@ -77,14 +99,14 @@ struct Options {
     count: usize,
     /// `None`: all.
     kind: Option<String>,
-    lasting: Duration,
+    /// `None`: as long as this soak takes.
+    lasting: Option<Duration>,
     release: bool,
 }
 
 /// `own` is the one option that only this soak has.
 fn parse(arguments: &[&str], own: &str) -> Result<Options> {
-    let mut options =
-        Options { count: 1_000, kind: None, lasting: Duration::from_hours(1), release: false };
+    let mut options = Options { count: 1_000, kind: None, lasting: None, release: false };
     let mut rest = arguments.iter();
     while let Some(option) = rest.next() {
         match *option {
@@ -99,7 +121,7 @@ fn parse(arguments: &[&str], own: &str) -> Result<Options> {
             }
             "--for" if own == "--for" => {
                 let value = rest.next().context(USAGE)?;
-                options.lasting = time(value).context(USAGE)?;
+                options.lasting = Some(time(value).context(USAGE)?);
             }
             unknown => bail!("unknown option {unknown}\n{USAGE}"),
         }
@@ -135,9 +157,9 @@ mod tests {
     #[test]
     fn times_are_read() {
         let starvation = |arguments: &[&str]| parse(arguments, "--for").map(|it| it.lasting);
-        assert_eq!(starvation(&[]).unwrap(), Duration::from_hours(1));
-        assert_eq!(starvation(&["--for", "10m"]).unwrap(), Duration::from_mins(10));
-        assert_eq!(starvation(&["--for", "90s"]).unwrap(), Duration::from_secs(90));
+        assert_eq!(starvation(&[]).unwrap(), None);
+        assert_eq!(starvation(&["--for", "10m"]).unwrap(), Some(Duration::from_mins(10)));
+        assert_eq!(starvation(&["--for", "90s"]).unwrap(), Some(Duration::from_secs(90)));
         let refused = ["", "10", "0s", "m", "1d", "-1s"];
         assert!(refused.iter().all(|text| starvation(&["--for", text]).is_err()));
     }

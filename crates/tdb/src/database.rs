@@ -186,9 +186,10 @@ impl Engine {
     /// Key and data of the live records of a chain, and what was met up to it.
     fn chain(&self, chain: u32, mut met: Met) -> Result<(Vec<Pair>, Met), Fault> {
         let _locked = self.lock_list(List::Chain(chain), Kind::Shared)?;
-        let live = self.live(chain, &mut met)?.into_iter();
-        let records: Result<_, Fault> =
-            live.map(|placed| Ok((self.key(placed)?, self.data(placed)?))).collect();
+        let live = self.live(chain, &mut met)?;
+        let (newest, _replaced) = self.part(live)?;
+        let read = |placed| Ok((self.key(placed)?, self.data(placed)?));
+        let records: Result<_, Fault> = newest.into_iter().map(read).collect();
         Ok((records?, met))
     }
 }

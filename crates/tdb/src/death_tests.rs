@@ -228,3 +228,29 @@ fn a_value_that_finds_no_room_leaves_the_old_one() {
     assert_eq!(state(&path), before);
     database.store(&key(1), &large, Store::Replace).unwrap();
 }
+
+/// Whoever is killed after the new value was linked leaves both; the older one is seen by nobody, and
+/// does not come back when the newer one goes.
+#[test]
+fn a_value_that_was_replaced_is_not_seen_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (start, path) = (folder.path().join("start"), folder.path().join("db"));
+    fill(&mut open(&start), 9, 20).unwrap();
+    let before = state(&start);
+    let mut after = before.clone();
+    after.insert(key(1), vec![1; 500]);
+    let mut left_both = 0;
+    for writes in 0..20 {
+        std::fs::copy(&start, &path).unwrap();
+        die_after(writes, &path, |database| database.store(&key(1), &[1; 500], Store::Replace));
+        let found = records(&open(&path));
+        assert!(found == before || found == after, "after {writes} writes");
+        left_both += u32::from(open(&path).stats().unwrap().keys.count == 10);
+        let mut database = open(&path);
+        database.retain(|key, _| !key.ends_with(b"8")).unwrap();
+        database.delete(&key(1)).unwrap();
+        assert!(!database.exists(&key(1)).unwrap());
+        assert_eq!(database.stats().unwrap().keys.count, 7);
+    }
+    assert!(0 < left_both, "no death left both");
+}

@@ -11,6 +11,7 @@ use crate::locks::Locks;
 use crate::os::page::page_size;
 use crate::record::{RECORD_BYTES, RECORD_BYTES_MIN, Record, begins, magic};
 use crate::space::Space;
+use std::collections::BTreeSet;
 
 /// A database that is open: its bytes, and how to read them.
 #[derive(Debug)]
@@ -192,6 +193,24 @@ impl Engine {
             return Err(Fault::corrupt(head, "chains", expected, met.bytes));
         }
         Ok(records)
+    }
+
+    /// Parts live records of a chain into those that hold the value of their key, and those that stand
+    /// behind one of the same key: replaced, but left by somebody who was killed before he could
+    /// delete them.
+    pub(crate) fn part(&self, live: Vec<Placed>) -> Result<(Vec<Placed>, Vec<Placed>), Fault> {
+        let mut hashes: Vec<u32> = live.iter().map(|placed| placed.record.hash).collect();
+        hashes.sort_unstable();
+        if hashes.windows(2).all(|pair| pair.first() != pair.last()) {
+            return Ok((live, Vec::new()));
+        }
+        let (mut newest, mut replaced) = (Vec::new(), Vec::new());
+        let mut keys = BTreeSet::new();
+        for placed in live {
+            let is_first = keys.insert(self.key(placed)?);
+            if is_first { &mut newest } else { &mut replaced }.push(placed);
+        }
+        Ok((newest, replaced))
     }
 
     pub(crate) fn key(&self, placed: Placed) -> Result<Vec<u8>, Fault> {

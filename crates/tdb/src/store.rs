@@ -73,14 +73,20 @@ impl Engine {
         let list = List::Chain(chain);
         let _locked = self.lock_list(list, Kind::Exclusive)?;
         let mut deleted = 0;
-        for placed in self.live(chain, met)? {
+        let live = self.live(chain, met)?;
+        let (newest, replaced) = self.part(live)?;
+        // From the back: a killed process must not leave the older of two values alone.
+        for placed in replaced.iter().rev() {
+            self.bury(*placed)?;
+        }
+        for placed in newest {
             if !keep(&self.key(placed)?, &self.data(placed)?) {
                 self.bury(placed)?;
                 self.count_change()?;
                 deleted += 1;
             }
         }
-        if 0 < deleted {
+        if 0 < deleted || !replaced.is_empty() {
             self.trim(list, self.settings.max_dead)?;
         }
         Ok(deleted)
