@@ -216,6 +216,22 @@ impl Drop for AllLock<'_> {
     }
 }
 
+impl AllLock<'_> {
+    /// Keeps out those as well who only read, where that was not so from the beginning: waits until
+    /// they are gone, while nobody who wants to change something gets in between.
+    ///
+    /// # Errors
+    /// [`Fault::Busy`] and [`Fault::Cancelled`]; then the lock is as it was. Two that hold it shared
+    /// and both want more wait for each other, so one of them has to give it up.
+    pub fn upgrade(&mut self) -> Result<(), Error> {
+        let chains = self.database.engine.shape.hash_size;
+        let upgraded = self.database.engine.locks.upgrade_all(chains);
+        self.database.tell(upgraded)?;
+        self.database.engine.locks.count_as_exclusive();
+        Ok(())
+    }
+}
+
 /// A transaction; the database is used through it. What is not committed did not happen.
 ///
 /// ```no_run

@@ -299,8 +299,9 @@ impl Locks {
         }
     }
 
-    /// Records a shared lock on everything as an exclusive one: a transaction writes beside the file.
-    pub(crate) fn pretend_exclusive(&self) {
+    /// Records the lock on everything as an exclusive one: it has become one, or it is that of a
+    /// transaction, which writes beside the file.
+    pub(crate) fn count_as_exclusive(&self) {
         if let Some(all) = self.all.get() {
             self.all.set(Some(All { kind: Kind::Exclusive, ..all }));
         }

@@ -77,7 +77,7 @@ impl Engine {
             self.locks.release_everything();
             return size.map(drop);
         };
-        self.locks.pretend_exclusive();
+        self.locks.count_as_exclusive();
         self.space = match std::mem::replace(&mut self.space, Space::nothing()) {
             Space::File(file) => Space::Overlay(Box::new(Overlay::new(file, size, self.page))),
             other => other,

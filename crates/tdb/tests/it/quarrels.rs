@@ -181,6 +181,36 @@ fn locks_of_either_side_keep_the_other_out() {
     }
 }
 
+/// Readers of libtdb go on beside a shared lock on everything, and are kept out when it becomes more.
+#[test]
+fn a_shared_lock_on_everything_becomes_an_exclusive_one() {
+    for mutexes in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tdb");
+        let mut ours = make(&path, mutexes);
+        let Some(mut theirs) = peer(&path, mutexes) else { return };
+        let mut all = ours.lock_all_shared().unwrap();
+        let error = all.store(b"key", b"value", Store::Insert).unwrap_err();
+        assert!(matches!(error.fault(), Fault::WrongOrder { .. }), "{error}");
+        assert_eq!(theirs.get(b"key").unwrap(), None);
+        theirs.at("try_chain_lock", b"key").unwrap_err();
+        all.upgrade().unwrap();
+        all.store(b"key", b"value", Store::Insert).unwrap();
+        drop(all);
+        assert_eq!(theirs.get(b"key").unwrap().unwrap(), b"value");
+
+        // Somebody stands on a record, and the lock stays what it was.
+        theirs.word("first_key").unwrap();
+        ours.set_wait(Duration::from_millis(50));
+        let Ok(mut all) = ours.lock_all_shared() else { unreachable!() };
+        let error = all.upgrade().unwrap_err();
+        assert!(matches!(error.fault(), Fault::Busy { .. }), "{error}");
+        assert_eq!(all.fetch(b"key").unwrap().unwrap(), b"value");
+        while theirs.word("next_key").unwrap() == true {}
+        all.upgrade().unwrap();
+    }
+}
+
 /// What a process of libtdb prepared before it was killed is undone by the next of ours, and the
 /// reverse.
 #[test]
