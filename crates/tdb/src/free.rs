@@ -145,7 +145,18 @@ impl Engine {
         let record = self.header_at(left)?;
         // A number that only looks like a length would make a record of the middle of another.
         let is_it = record.magic == magic::FREE && record.total() == u64::from(total);
-        Ok(is_it.then_some(Placed { offset: left, record }))
+        Ok((is_it && !self.is_in_recovery_area(left)?).then_some(Placed { offset: left, record }))
+    }
+
+    /// Whether this is a place in the recovery area, where copies of free records may stand.
+    fn is_in_recovery_area(&self, offset: u64) -> Result<bool, Fault> {
+        let area = self.recovery_start()?;
+        if area == 0 || offset < area {
+            return Ok(false);
+        }
+        let record = self.header_at(area)?;
+        let is_area = [magic::IDLE, magic::RECOVERY].contains(&record.magic);
+        Ok(is_area && offset < area + record.total())
     }
 
     /// Makes a record part of the free one in front of it.

@@ -63,6 +63,8 @@ fn file(free: u32, chain: u32, numbers: &[u32]) -> Vec<u8> {
 }
 
 const START: u32 = HEADER_BYTES as u32 + 8;
+/// The hash of the key that has no bytes.
+const EMPTY_HASH: u32 = 12_345;
 
 /// Each record claims all that lies behind it as its data: together the square of the file.
 #[test]
@@ -102,6 +104,23 @@ fn a_file_whose_new_space_is_lost_at_once_does_not_grow_without_end() {
     let stored = database.store(b"key", b"value", tdb::Store::Replace);
     assert!(matches!(stored.unwrap_err().fault(), Fault::Corrupt { field: "free list", .. }));
     assert!(scratch.as_file().metadata().unwrap().len() < 1 << 20);
+}
+
+/// What stands in the recovery area is what was in the file once: also free records, of which one may
+/// end where the area does.
+#[test]
+fn what_is_freed_behind_the_recovery_area_does_not_become_part_of_what_stands_in_it() {
+    let area = [0, 4 + 28, 0, 0, 0, 0, 7].into_iter().chain([0, 4, 0, 0, 0, 0xD9FE_E666, 28]);
+    let live = [0, 4, 0, 0, EMPTY_HASH, 0x2601_1999, 28];
+    let mut bytes = file(0, START + 56, &area.chain(live).collect::<Vec<u32>>());
+    bytes[44..48].copy_from_slice(&START.to_le_bytes());
+    let mut database = Database::from_bytes(bytes).unwrap();
+    for expected in [1, 0] {
+        let report = database.check().unwrap();
+        assert!(report.is_clean() && report.live == expected, "{report:?}");
+        let deleted = database.delete(b"");
+        assert_eq!(deleted.is_ok(), expected == 1, "{deleted:?}");
+    }
 }
 
 /// Numbers that are likely to be believed: offsets, lengths, and what marks a record.
