@@ -6,8 +6,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-/// What a file may grow to by the few changes that are made; more is a list that leads nowhere.
-const BYTES_MAX: u64 = 64 << 20;
+/// What a file may grow to by a few changes: each may make room for a hundred records of its size. More
+/// is a list that leads nowhere.
+const BYTES_MAX: u64 = 256 << 20;
 
 pub(crate) struct Scratch(File);
 

@@ -33,7 +33,7 @@ struct Change {
 impl Change {
     fn data(self) -> Vec<u8> {
         let size = usize::from(self.size);
-        vec![self.key; if size < 200 { size } else { (size - 199) * 97 }]
+        vec![self.key; if size < 200 { size } else { (size - 199) * 37 }]
     }
 }
 
