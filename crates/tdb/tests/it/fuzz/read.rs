@@ -1,5 +1,6 @@
 //! A file that is only read: everything is asked, and no answer is longer than the file can hold.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use tdb::Database;
 
@@ -17,13 +18,11 @@ pub(crate) fn read(bytes: &[u8]) {
 /// Asks everything there is to ask.
 pub(crate) fn ask(database: &Database) {
     let size = database.to_bytes().unwrap().len() as u64;
-    let (mut seen, mut handed_on, mut keys) = (0, 0, Vec::new());
+    let (mut seen, mut handed_on, mut keys) = (0, 0, BTreeSet::new());
     let visited = database.traverse(|key, data| {
         seen += 1;
         handed_on += (key.len() + data.len()) as u64;
-        if keys.len() < KEYS_MAX {
-            keys.push(key.to_vec());
-        }
+        keys.insert(key.to_vec());
         ControlFlow::Continue(())
     });
     let visited = visited.map(|visited| assert_eq!(visited, seen));
@@ -31,7 +30,9 @@ pub(crate) fn ask(database: &Database) {
     let report = database.check().unwrap();
     assert!(report.findings.len() <= tdb::FINDINGS_MAX);
     let stats = database.stats();
-    for key in keys.iter().map(Vec::as_slice).chain([&b"alpha"[..], b"", b"zzz-missing"]) {
+    for key in
+        keys.iter().take(KEYS_MAX).map(Vec::as_slice).chain([&b"alpha"[..], b"", b"zzz-missing"])
+    {
         let value = database.fetch(key);
         let exists = database.exists(key);
         if let (Ok(value), Ok(exists)) = (&value, &exists) {
@@ -45,7 +46,8 @@ pub(crate) fn ask(database: &Database) {
     if report.is_clean() {
         database.header().unwrap();
         visited.unwrap();
-        assert_eq!(report.live, seen);
+        // A value that was replaced may still be there, but is not handed on.
+        assert!(seen <= report.live && keys.len() as u64 == seen);
         let stats = stats.unwrap();
         assert_eq!((stats.keys.count, stats.free.count), (report.live, report.free));
     }
