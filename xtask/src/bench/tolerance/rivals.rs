@@ -118,8 +118,7 @@ fn times(mut times: Vec<Duration>) -> String {
         (Some(median), Some(worst)) => {
             format!("{:.2} s ({:.2})", median.as_secs_f64(), worst.as_secs_f64())
         }
-        // Whoever is served by a successor beside it does not wait for its end.
-        _ => "after the successor served".to_owned(),
+        _ => "not seen".to_owned(),
     }
 }
 
@@ -200,8 +199,15 @@ impl Running {
             }
             if ask(address(port), PATIENCE).is_ok_and(|by| by != old) {
                 let served = At::now().since(begun);
-                // Who looks once in a while is to have looked again before the next round.
-                std::thread::park_timeout(SETTLE);
+                // Who looks once in a while is to have looked again before the next round; and a
+                // successor may serve while the old process is still there.
+                let settled = Instant::now() + SETTLE;
+                while Instant::now() < settled {
+                    if ended.is_none() && !is_alive(old) {
+                        ended = Some(At::now().since(begun));
+                    }
+                    std::thread::park_timeout(PAUSE);
+                }
                 return Ok((ended, served));
             }
             std::thread::park_timeout(PAUSE);
