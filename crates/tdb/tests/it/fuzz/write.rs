@@ -13,11 +13,13 @@ use super::scratch::Scratch;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
-use tdb::{Create, Database, Error, Fault, Options, Store, Transaction};
+use tdb::{Create, Database, Error, Fault, Header, Options, Store, Transaction};
 
 const CHANGES_MAX: usize = 24;
 /// Keys of the file that are changed, besides those that it need not have.
 const KEYS_MAX: usize = 16;
+/// What of a file is on disk before other parts of it are: a sector.
+const PART_BYTES: usize = 512;
 /// Where the mutexes of a file begin that has some.
 const MUTEXES_AT: usize = 168;
 
@@ -269,20 +271,20 @@ impl Trial {
             return End::Ended;
         };
         let ending = loop {
-            let Some(change) = self.next() else { break 15 };
+            let Some(change) = self.next() else { break Change { what: 15, key: 0, size: 0 } };
             if 9 <= change.what % 16 {
-                break change.what;
+                break change;
             }
             self.single(&mut transaction, change);
         };
-        match ending % 4 {
+        match ending.what % 4 {
             0 => self.end(transaction.commit()),
             1 => {
                 self.model = before;
                 self.end(transaction.cancel())
             }
             2 => self.end_prepared(transaction),
-            _ => self.tear(transaction, before),
+            _ => self.tear(transaction, before, u16::from_le_bytes([ending.key, ending.size])),
         }
     }
 
@@ -295,17 +297,20 @@ impl Trial {
         self.end(ended)
     }
 
-    fn tear(&mut self, transaction: Transaction<'_>, before: Option<Records>) -> End {
+    /// The writer dies after it has written `which` of its changes, or before it wrote any.
+    fn tear(&mut self, transaction: Transaction<'_>, before: Option<Records>, which: u16) -> End {
         let prepared = transaction.prepare();
         self.model = before;
-        match prepared {
-            Ok(prepared) => {
-                let bytes = self.file.bytes();
-                self.end(prepared.cancel());
-                End::Torn(bytes)
-            }
-            Err(why) => self.end(Err(why)),
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(why) => return self.end(Err(why)),
+        };
+        let mut bytes = self.file.bytes();
+        self.end(if which == 0 { prepared.cancel() } else { prepared.commit() });
+        if which != 0 && self.model.is_some() {
+            write_some(&mut bytes, &self.file.bytes(), which);
         }
+        End::Torn(bytes)
     }
 
     fn end(&self, outcome: Result<(), Error>) -> End {
@@ -341,6 +346,23 @@ impl Trial {
         ask(&other);
         for (key, value) in model {
             assert_eq!(other.fetch(key).unwrap().as_ref(), Some(value));
+        }
+    }
+}
+
+/// Brings some parts of a file from before a commit to what they are afterwards, but for the recovery
+/// area, which ceases to count last of all.
+fn write_some(before: &mut [u8], after: &[u8], which: u16) {
+    let header = Header::parse(before.first_chunk().unwrap()).unwrap();
+    let data = before.get(header.mutex_size as usize..).unwrap();
+    let header = Header::parse(data.first_chunk().unwrap()).unwrap();
+    let area = (header.mutex_size + header.recovery_start) as usize;
+    let length = before[area + 4..].first_chunk().map(|bytes| header.order.number(*bytes));
+    let end = area + length.unwrap() as usize;
+    for (index, (to, from)) in before.iter_mut().zip(after).enumerate() {
+        let is_written = which & 1 << (index / PART_BYTES % 16) != 0;
+        if is_written && !(area..end).contains(&index) {
+            *to = *from;
         }
     }
 }
