@@ -316,6 +316,11 @@ impl Drop for Daemon {
         for (pid, _) in &left {
             let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).output();
         }
+        // The folder is removed next, which whoever still writes into it would keep from going.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while left.iter().any(|(pid, _)| alive(*pid)) && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
         let services: Vec<_> =
             left.iter().filter(|(_, command)| !command.contains("duty logs")).collect();
         if !std::thread::panicking() {

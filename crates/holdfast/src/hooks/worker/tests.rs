@@ -106,6 +106,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.bell.stop();
+        // It writes into the folder, which is removed next; a failed test has its own words already.
+        let _ended = self.thread.take().map(JoinHandle::join);
     }
 }
 
