@@ -21,7 +21,6 @@ use crate::os::range;
 pub(crate) use crate::os::range::Kind;
 use crate::patience::{Canceller, Patience};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -55,12 +54,15 @@ pub(crate) struct Locks {
     /// How long a wait may take.
     pub(crate) limit: Cell<Duration>,
     pub(crate) canceller: Canceller,
-    held: RefCell<BTreeMap<u64, Held>>,
+    /// Lists that are locked; mostly one or two.
+    held: RefCell<Vec<Held>>,
     all: Cell<Option<All>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Held {
+    /// The byte that stands for the list.
+    offset: u64,
     kind: Kind,
     count: u32,
 }
@@ -112,7 +114,7 @@ impl Locks {
             mutexes: None,
             limit: Cell::new(limit),
             canceller: Canceller::default(),
-            held: RefCell::new(BTreeMap::new()),
+            held: RefCell::new(Vec::new()),
             all: Cell::new(None),
         }
     }
@@ -168,7 +170,9 @@ impl Locks {
         let offset = lock_byte(list);
         let mut held = self.held.borrow_mut();
         let is_first = held.is_empty();
-        let before = held.get(&offset).copied().unwrap_or(Held { kind, count: 0 });
+        let place = held.iter().position(|held| held.offset == offset);
+        let before = place.and_then(|place| held.get(place).copied());
+        let before = before.unwrap_or(Held { offset, kind, count: 0 });
         let is_more = before.count == 0 || (before.kind, kind) == (Kind::Shared, Kind::Exclusive);
         match &self.mutexes {
             // A mutex has one owner, whatever he wants to do.
@@ -185,7 +189,11 @@ impl Locks {
             Some(_) | None => {}
         }
         let kind = if is_more { kind } else { before.kind };
-        held.insert(offset, Held { kind, count: before.count + 1 });
+        let now = Held { offset, kind, count: before.count + 1 };
+        match place.and_then(|place| held.get_mut(place)) {
+            Some(entry) => *entry = now,
+            None => held.push(now),
+        }
         Ok(is_first)
     }
 
@@ -195,10 +203,11 @@ impl Locks {
         }
         let offset = lock_byte(list);
         let mut held = self.held.borrow_mut();
-        let Some(entry) = held.get_mut(&offset) else { return };
+        let Some(place) = held.iter().position(|held| held.offset == offset) else { return };
+        let Some(entry) = held.get_mut(place) else { return };
         entry.count -= 1;
         if entry.count == 0 {
-            held.remove(&offset);
+            held.swap_remove(place);
             self.free_list_lock(list, offset);
         }
     }

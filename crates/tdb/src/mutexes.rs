@@ -22,7 +22,6 @@
 
 use crate::os::mutex::{Locked, MutexArea, State, Wait, Which};
 use crate::os::range::Kind;
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -81,14 +80,15 @@ pub(crate) trait Waiting {
 #[derive(Debug)]
 pub(crate) struct Mutexes<P: Primitives = Arc<MutexArea>> {
     area: P,
-    chains: BTreeSet<u32>,
+    /// Mostly one or two.
+    chains: Vec<u32>,
     free: bool,
     all: Option<Kind>,
 }
 
 impl<P: Primitives> Mutexes<P> {
     pub(crate) fn new(area: P) -> Self {
-        Self { area, chains: BTreeSet::new(), free: false, all: None }
+        Self { area, chains: Vec::new(), free: false, all: None }
     }
 
     /// Locks a chain. Shared or not, nobody else gets it; but a shared one is granted while another
@@ -116,7 +116,7 @@ impl<P: Primitives> Mutexes<P> {
                 Locked::Yes => false,
             };
             if is_second || admits(self.area.state(), kind) {
-                self.chains.insert(chain);
+                self.chains.push(chain);
                 return Ok(if died { Locked::OwnerDied } else { Locked::Yes });
             }
             self.area.unlock(which)?;
@@ -132,9 +132,10 @@ impl<P: Primitives> Mutexes<P> {
     /// Gives a chain back.
     pub(crate) fn chain_unlock(&mut self, chain: u32) -> io::Result<()> {
         let which = Which::Chain(chain);
-        if !self.chains.remove(&chain) {
+        let Some(place) = self.chains.iter().position(|held| *held == chain) else {
             return Err(misused(which, "is not held by this handle"));
-        }
+        };
+        self.chains.swap_remove(place);
         self.area.unlock(which)
     }
 

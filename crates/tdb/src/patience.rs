@@ -8,6 +8,7 @@
 //! Source: the TDB specification, section 21.
 
 use crate::error::Fault;
+use std::cell::OnceCell;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,29 +54,44 @@ impl Canceller {
     }
 }
 
-/// One wait.
+/// One wait. It begins when it is known that there is something to wait for: mostly there is not,
+/// and a look at the clock costs more than such a lock.
 #[derive(Debug)]
 pub(crate) struct Patience<'a> {
-    started: Instant,
+    limit: Duration,
+    wait: OnceCell<Begun>,
+    canceller: &'a Canceller,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    at: Instant,
     /// `None`: it is enough to have asked once.
     deadline: Option<Instant>,
-    canceller: &'a Canceller,
 }
 
 impl<'a> Patience<'a> {
     /// Up to this long, which may be nothing.
     pub(crate) fn new(limit: Duration, canceller: &'a Canceller) -> Self {
-        let started = Instant::now();
-        let deadline = (!limit.is_zero()).then(|| started.checked_add(limit)).flatten();
-        Self { started, deadline, canceller }
+        Self { limit, wait: OnceCell::new(), canceller }
+    }
+
+    fn begun(&self) -> Begun {
+        *self.wait.get_or_init(|| {
+            let at = Instant::now();
+            let deadline = (!self.limit.is_zero()).then(|| at.checked_add(self.limit)).flatten();
+            Begun { at, deadline }
+        })
     }
 
     /// The same wait, but no longer than this from now on.
     pub(crate) fn at_most(&self, limit: Duration) -> Self {
-        let soon = Instant::now().checked_add(limit);
-        let deadline =
-            self.deadline.map(|deadline| soon.map_or(deadline, |soon| soon.min(deadline)));
-        Self { started: Instant::now(), deadline, canceller: self.canceller }
+        let now = Instant::now();
+        let soon = now.checked_add(limit);
+        let whole = self.begun().deadline;
+        let deadline = whole.map(|deadline| soon.map_or(deadline, |soon| soon.min(deadline)));
+        let wait = OnceCell::from(Begun { at: now, deadline });
+        Self { limit, wait, canceller: self.canceller }
     }
 
     /// Makes a pause before the next attempt.
@@ -83,8 +99,9 @@ impl<'a> Patience<'a> {
     /// # Errors
     /// [`Fault::Busy`] when the time is over, [`Fault::Cancelled`] when it was called off.
     pub(crate) fn pause(&self, what: &'static str) -> Result<(), Fault> {
+        let begun = self.begun().at;
         let now = Instant::now();
-        let waited = now.saturating_duration_since(self.started);
+        let waited = now.saturating_duration_since(begun);
         let Some(left) = self.left(now) else { return Err(Fault::Busy { what, waited }) };
         let pause = (waited / 8).clamp(PAUSE_MIN, PAUSE_MAX).min(left);
         if self.canceller.wait(pause) { Err(Fault::Cancelled { what }) } else { Ok(()) }
@@ -99,14 +116,15 @@ impl<'a> Patience<'a> {
 
     /// What a wait that came to nothing came to.
     pub(crate) fn over(&self, what: &'static str) -> Fault {
-        if self.deadline.is_some() && self.canceller.is_off() {
+        let Begun { at, deadline } = self.begun();
+        if deadline.is_some() && self.canceller.is_off() {
             return Fault::Cancelled { what };
         }
-        Fault::Busy { what, waited: Instant::now().saturating_duration_since(self.started) }
+        Fault::Busy { what, waited: Instant::now().saturating_duration_since(at) }
     }
 
     fn left(&self, now: Instant) -> Option<Duration> {
-        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        let left = self.begun().deadline.map(|deadline| deadline.saturating_duration_since(now));
         left.filter(|left| !left.is_zero())
     }
 }
