@@ -174,13 +174,15 @@ impl Database {
 
 impl Engine {
     fn fetch(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        let _locked = self.lock_list(self.chain_of(key), Kind::Shared)?;
-        self.find(key)?.map(|at| self.data(at)).transpose()
+        let hash = self.shape.hash.of(key);
+        let _locked = self.lock_list(List::Chain(self.shape.chain(hash)), Kind::Shared)?;
+        self.find(key, hash)?.map(|at| self.data(at)).transpose()
     }
 
     fn exists(&self, key: &[u8]) -> Result<bool, Fault> {
-        let _locked = self.lock_list(self.chain_of(key), Kind::Shared)?;
-        Ok(self.find(key)?.is_some())
+        let hash = self.shape.hash.of(key);
+        let _locked = self.lock_list(List::Chain(self.shape.chain(hash)), Kind::Shared)?;
+        Ok(self.find(key, hash)?.is_some())
     }
 
     /// Key and data of the live records of a chain, and what was met up to it.

@@ -75,10 +75,9 @@ impl Engine {
         Header::parse(&bytes)
     }
 
+    #[inline]
     pub(crate) fn number(&self, offset: u64) -> Result<u32, Fault> {
-        let mut bytes = [0; 4];
-        self.space.read(offset, &mut bytes)?;
-        Ok(self.shape.order.number(bytes))
+        self.space.words(offset, self.shape.order).map(|[number]| number)
     }
 
     /// Writes a number; all numbers of a file are offsets, lengths and counts of 32 bits.
@@ -93,11 +92,7 @@ impl Engine {
     }
 
     pub(crate) fn bytes(&self, offset: u64, length: u32) -> Result<Vec<u8>, Fault> {
-        // Before memory is reserved for it: a length of a damaged file may be anything.
-        self.space.within(offset, length.into())?;
-        let mut bytes = vec![0; length as usize];
-        self.space.read(offset, &mut bytes)?;
-        Ok(bytes)
+        self.space.bytes(offset, length)
     }
 
     pub(crate) fn recovery_start(&self) -> Result<u64, Fault> {
@@ -117,9 +112,7 @@ impl Engine {
     pub(crate) fn header_at(&self, offset: u64) -> Result<Record, Fault> {
         self.space.within(offset, RECORD_BYTES)?;
         begins(offset, self.shape, self.space.size())?;
-        let mut bytes = [0; RECORD_BYTES as usize];
-        self.space.read(offset, &mut bytes)?;
-        Ok(Record::parse(&bytes, self.shape.order))
+        Ok(Record::of(self.space.words(offset, self.shape.order)?))
     }
 
     /// A record of a hash chain, whose key and data may be read.
@@ -227,9 +220,8 @@ impl Engine {
         List::Chain(self.shape.chain(self.shape.hash.of(key)))
     }
 
-    /// The record of a key.
-    pub(crate) fn find(&self, key: &[u8]) -> Result<Option<Placed>, Fault> {
-        let hash = self.shape.hash.of(key);
+    /// The record of a key that has this hash.
+    pub(crate) fn find(&self, key: &[u8], hash: u32) -> Result<Option<Placed>, Fault> {
         for placed in self.walk(List::Chain(self.shape.chain(hash))) {
             let placed = placed?;
             if self.is_of(placed, key, hash)? {

@@ -52,6 +52,7 @@ impl FileSpace {
     }
 
     /// Size of the data space, as it was last seen.
+    #[inline]
     pub(crate) fn size(&self) -> u64 {
         self.size.get()
     }
@@ -82,6 +83,18 @@ impl FileSpace {
             }
             self.io("read", offset, why)
         })
+    }
+
+    /// Numbers that stand beside each other, in this machine's byte order; `None` if only reading
+    /// them can tell.
+    #[inline]
+    pub(crate) fn words<const N: usize>(&self, offset: u64) -> Option<[u32; N]> {
+        self.map.borrow().as_ref()?.load_words(offset)
+    }
+
+    /// What stands at `offset`, as a copy; `None` if only reading can tell.
+    pub(crate) fn bytes(&self, offset: u64, length: usize) -> Option<Vec<u8>> {
+        self.map.borrow().as_ref()?.bytes(offset, length)
     }
 
     pub(crate) fn write(&self, offset: u64, from: &[u8]) -> Result<(), Fault> {

@@ -46,16 +46,12 @@ impl Record {
     pub(crate) fn parse(bytes: &[u8; RECORD_BYTES as usize], order: ByteOrder) -> Self {
         let (words, _) = bytes.as_chunks::<4>();
         let mut numbers = words.iter().map(|word| order.number(*word));
-        let mut next = || numbers.next().unwrap_or(0);
-        // The fields stand in this order, each four bytes.
-        Self {
-            next: next(),
-            rec_len: next(),
-            key_len: next(),
-            data_len: next(),
-            hash: next(),
-            magic: next(),
-        }
+        Self::of(std::array::from_fn(|_| numbers.next().unwrap_or(0)))
+    }
+
+    /// The fields stand in this order, each four bytes.
+    pub(crate) fn of([next, rec_len, key_len, data_len, hash, magic]: [u32; 6]) -> Self {
+        Self { next, rec_len, key_len, data_len, hash, magic }
     }
 
     /// The header as it is to stand in the file.

@@ -7,7 +7,7 @@
 
 use crate::error::Fault;
 use crate::file::FileSpace;
-use crate::header::Header;
+use crate::header::{ByteOrder, Header};
 use crate::overlay::Overlay;
 use std::cell::RefCell;
 use std::io;
@@ -39,6 +39,7 @@ impl Space {
     }
 
     /// Size of the data space, as it was last seen.
+    #[inline]
     pub(crate) fn size(&self) -> u64 {
         match self {
             Self::File(file) => file.size(),
@@ -56,13 +57,48 @@ impl Space {
     }
 
     /// Fails unless these bytes are there; other processes may have made the file longer.
+    #[inline]
     pub(crate) fn within(&self, offset: u64, length: u64) -> Result<(), Fault> {
         let end = offset.saturating_add(length);
-        if end <= self.size() {
-            return Ok(());
-        }
+        if end <= self.size() { Ok(()) } else { self.within_what_is_new(offset, length, end) }
+    }
+
+    #[cold]
+    fn within_what_is_new(&self, offset: u64, length: u64, end: u64) -> Result<(), Fault> {
         let size = self.refresh()?;
         if end <= size { Ok(()) } else { Err(Fault::OutOfBounds { offset, length, size }) }
+    }
+
+    /// Numbers that stand beside each other.
+    #[inline]
+    pub(crate) fn words<const N: usize>(
+        &self,
+        offset: u64,
+        order: ByteOrder,
+    ) -> Result<[u32; N], Fault> {
+        self.within(offset, 4 * N as u64)?;
+        if let Self::File(file) = self
+            && let Some(words) = file.words(offset)
+        {
+            return Ok(words.map(|word| order.number(word.to_ne_bytes())));
+        }
+        let mut bytes = [[0; 4]; N];
+        self.read(offset, bytes.as_flattened_mut())?;
+        Ok(bytes.map(|word| order.number(word)))
+    }
+
+    /// What stands at `offset`, as a copy.
+    pub(crate) fn bytes(&self, offset: u64, length: u32) -> Result<Vec<u8>, Fault> {
+        // Before memory is reserved for it: a length of a damaged file may be anything.
+        self.within(offset, length.into())?;
+        if let Self::File(file) = self
+            && let Some(bytes) = file.bytes(offset, length as usize)
+        {
+            return Ok(bytes);
+        }
+        let mut bytes = vec![0; length as usize];
+        self.read(offset, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// Fills `into` with what stands at `offset`.

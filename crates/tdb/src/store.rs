@@ -45,7 +45,7 @@ impl Engine {
         let hash = self.shape.hash.of(key);
         let chain = List::Chain(self.shape.chain(hash));
         let _locked = self.lock_list(chain, Kind::Exclusive)?;
-        let old = self.find(key)?.map(|at| self.data(at)).transpose()?.unwrap_or_default();
+        let old = self.find(key, hash)?.map(|at| self.data(at)).transpose()?.unwrap_or_default();
         self.store_locked(key, hash, &[&old, more].concat(), Store::Replace)
     }
 
@@ -54,7 +54,7 @@ impl Engine {
         let hash = self.shape.hash.of(key);
         let chain = List::Chain(self.shape.chain(hash));
         let _locked = self.lock_list(chain, Kind::Exclusive)?;
-        let old = self.find(key)?.ok_or(Fault::NotFound)?;
+        let old = self.find(key, hash)?.ok_or(Fault::NotFound)?;
         // What a killed process left behind the newest value must not come back to life. It goes
         // first: whoever is killed here leaves the newest.
         self.bury_older(key, old)?;
@@ -97,7 +97,7 @@ impl Engine {
         if u64::from(u32::MAX) < payload {
             return Err(Fault::Full { size: self.space.size(), wanted: payload });
         }
-        let old = self.find(key)?;
+        let old = self.find(key, hash)?;
         match (how, old) {
             (Store::Insert, Some(_)) => return Err(Fault::Exists),
             (Store::Modify, None) => return Err(Fault::NotFound),

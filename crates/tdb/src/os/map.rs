@@ -104,9 +104,28 @@ impl Map {
         true
     }
 
+    /// What stands at `offset`, as a copy; `None` if that is not all inside.
+    pub(crate) fn bytes(&self, offset: u64, length: usize) -> Option<Vec<u8>> {
+        let from = self.place(offset, length)?;
+        let mut bytes = Vec::with_capacity(length);
+        // SAFETY: the place is mapped for that many bytes, the vector has room for them and is no
+        // part of any mapping, and has all of them when it is told its length.
+        unsafe {
+            copy(bytes.as_mut_ptr(), from, length);
+            bytes.set_len(length);
+        }
+        Some(bytes)
+    }
+
     /// Whether these bytes stand at `offset`; `None` if that is not all inside.
     pub(crate) fn equals(&self, offset: u64, bytes: &[u8]) -> Option<bool> {
-        self.place(offset, bytes.len())?;
+        let place = self.place(offset, bytes.len())?;
+        if let (Some(place), (words, [])) = (aligned(place, offset), bytes.as_chunks())
+            && bytes.len() <= PIECE_BYTES
+        {
+            // SAFETY: mapped for that many bytes, and aligned.
+            return Some(unsafe { are(place, words) });
+        }
         let mut piece = [0; PIECE_BYTES];
         let mut at = offset;
         for expected in bytes.chunks(PIECE_BYTES) {
@@ -125,13 +144,21 @@ impl Map {
     /// The number at `offset`, in this machine's byte order, read as a whole; `None` if it is not
     /// inside, or does not stand at a multiple of 4.
     pub(crate) fn load_u32(&self, offset: u64) -> Option<u32> {
-        let place = aligned(self.place(offset, 4)?, offset)?;
-        // SAFETY: mapped and aligned; within our process, nobody accesses shared memory in any
-        // other way than this, or from outside of what Rust sees. A relaxed load does not write, so
-        // the page need not be writable.
-        let number = unsafe { AtomicU32::from_ptr(place) }.load(Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        Some(number)
+        self.load_words(offset).map(|[number]| number)
+    }
+
+    /// As [`Map::load_u32`], several numbers beside each other; each is read as a whole, one after
+    /// the other.
+    #[inline]
+    pub(crate) fn load_words<const N: usize>(&self, offset: u64) -> Option<[u32; N]> {
+        let first = aligned(self.place(offset, 4 * N)?, offset)?;
+        let mut words = [0; N];
+        for (at, word) in words.iter_mut().enumerate() {
+            // SAFETY: mapped for as many numbers, and aligned.
+            *word = unsafe { load(first.add(at)) };
+        }
+        fence(Ordering::Acquire);
+        Some(words)
     }
 
     /// Adds 1 to the number at `offset`, in this machine's byte order, and gives what stood there
@@ -143,6 +170,7 @@ impl Map {
     }
 
     /// Where `length` bytes at `offset` are, if they are all inside.
+    #[inline]
     pub(super) fn place(&self, offset: u64, length: usize) -> Option<*mut u8> {
         let end = offset.checked_add(length as u64)?;
         if self.len() < end {
@@ -176,6 +204,32 @@ fn mappable(file: &File, base: u64, len: u64) -> io::Result<usize> {
     Ok(length.unsigned_abs())
 }
 
+/// Whether these words stand there.
+///
+/// # Safety
+/// The place is mapped for all of them, and aligned.
+unsafe fn are(place: *mut u32, words: &[[u8; 4]]) -> bool {
+    let same = words.iter().enumerate().all(|(at, word)| {
+        // SAFETY: as this function asks for.
+        unsafe { load(place.add(at)) == u32::from_ne_bytes(*word) }
+    });
+    fence(Ordering::Acquire);
+    same
+}
+
+/// Reads a number as a whole.
+///
+/// # Safety
+/// It is mapped, and aligned.
+#[inline]
+unsafe fn load(place: *mut u32) -> u32 {
+    // SAFETY: mapped and aligned; within our process, nobody accesses shared memory in any other
+    // way than this, or from outside of what Rust sees. A relaxed load does not write, so the page
+    // need not be writable.
+    unsafe { AtomicU32::from_ptr(place) }.load(Ordering::Relaxed)
+}
+
+#[inline]
 fn aligned(place: *mut u8, offset: u64) -> Option<*mut u32> {
     // A mapping begins at a page, so the offset alone decides.
     offset.is_multiple_of(4).then_some(place.cast())

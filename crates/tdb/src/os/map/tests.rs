@@ -33,6 +33,29 @@ fn a_map_reads_what_the_file_holds_and_writes_into_it() {
 }
 
 #[test]
+fn what_is_compared_and_copied_is_what_stands_there() {
+    let bytes = counting(2000);
+    let map = Map::new(&file_of(&bytes), 0, 2000).unwrap();
+    // Whole words and others, at multiples of 4 and elsewhere, within a piece and beyond.
+    for (offset, length) in [(0, 16), (8, 15), (3, 16), (4, 256), (4, 260), (1, 700), (1980, 20)] {
+        let mut piece = bytes[offset..offset + length].to_vec();
+        let at = offset as u64;
+        assert_eq!(map.bytes(at, length).unwrap(), piece);
+        assert_eq!(map.equals(at, &piece), Some(true), "{offset} {length}");
+        for place in [0, length / 2, length - 1] {
+            piece[place] ^= 0x80;
+            assert_eq!(map.equals(at, &piece), Some(false), "{offset} {length} {place}");
+            piece[place] ^= 0x80;
+        }
+    }
+    let words = |offset| map.load_words::<2>(offset);
+    let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+    assert_eq!(words(8), Some([word(8), word(12)]));
+    assert_eq!((words(9), words(1996), words(u64::MAX - 3)), (None, None, None));
+    assert_eq!((map.bytes(1990, 11), map.bytes(u64::MAX, 2)), (None, None));
+}
+
+#[test]
 fn nothing_beyond_the_map_is_touched() {
     let file = file_of(&counting(8192));
     let map = Map::new(&file, 0, 5000).unwrap();
