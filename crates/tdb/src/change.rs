@@ -15,6 +15,7 @@ use crate::patience::Canceller;
 use crate::space::Space;
 use crate::store::Store;
 use crate::transaction::Stage;
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::ops::{ControlFlow, Deref, DerefMut};
 use std::time::Duration;
@@ -88,16 +89,19 @@ impl Database {
     /// afterwards.
     pub fn repack(&mut self) -> Result<(), Error> {
         let mut transaction = self.transaction()?;
-        let mut records = Vec::new();
+        let (mut records, mut met) = (Vec::new(), BTreeSet::new());
         transaction.traverse(|key, data| {
-            records.push((key.to_vec(), data.to_vec()));
+            // In a damaged file, a key may also stand on a chain that is not its own.
+            if met.insert(key.to_vec()) {
+                records.push((key.to_vec(), data.to_vec()));
+            }
             ControlFlow::Continue(())
         })?;
+        drop(met);
         transaction.wipe()?;
-        // The newest record of a chain stands at its front, so the oldest is stored first, and what a
-        // killed process left of an older value is replaced by the newer one.
+        // The newest record of a chain stands at its front, so the oldest is stored first.
         for (key, data) in records.iter().rev() {
-            transaction.store(key, data, Store::Replace)?;
+            transaction.change(|engine| engine.store_new(key, data))?;
         }
         transaction.commit()
     }

@@ -94,6 +94,30 @@ fn records_that_lie_over_each_other_are_not_copied_one_by_one() {
     assert!(matches!(retained.unwrap_err().fault(), Fault::Corrupt { field: "chains", .. }));
 }
 
+/// One chain has all records; whoever went along it for each would be at it for minutes.
+#[test]
+fn a_file_whose_records_are_all_on_one_chain_is_repacked() {
+    let count = 100_000;
+    let record = |index: u32| {
+        let next = if index + 1 < count { START + 32 * (index + 1) } else { 0 };
+        [next, 8, 4, 0, 0, 0x2601_1999, index, 32]
+    };
+    let numbers: Vec<u32> = (0..count).flat_map(record).collect();
+    let mut scratch = tempfile::NamedTempFile::new().unwrap();
+    scratch.write_all(&file(0, START, &numbers)).unwrap();
+    let mut database = Options::new().unsynced().open(scratch.path()).unwrap();
+    database.repack().unwrap();
+    let report = database.check().unwrap();
+    assert!(report.is_clean() && report.live == u64::from(count), "{:?}", report.findings);
+    let mut first = Vec::new();
+    let first_only = |key: &[u8], _: &[u8]| {
+        first = key.to_vec();
+        ControlFlow::Break(())
+    };
+    database.traverse(first_only).unwrap();
+    assert_eq!(first, 0_u32.to_le_bytes(), "the order on the chain is kept");
+}
+
 /// At the end of the file stands a free record that is on no list, and swallows all new space.
 #[test]
 fn a_file_whose_new_space_is_lost_at_once_does_not_grow_without_end() {
