@@ -249,10 +249,17 @@ impl Engine {
 
     /// Frees the deleted records of a chain, all but the first few.
     pub(crate) fn trim(&self, chain: List, keep: u32) -> Result<(), Fault> {
+        // What is freed no longer leads along the chain, so the whole chain is looked at first.
+        let mut dead = 0;
+        for placed in self.walk(chain) {
+            dead += u32::from(placed?.record.magic == magic::DEAD);
+        }
+        if dead <= keep {
+            return Ok(());
+        }
         let mut locked = None;
         let mut dead = 0;
         let mut slot = chain.head();
-        // What is freed no longer leads along the chain, so the whole chain is looked at first.
         for placed in self.list(chain)? {
             let is_dead = placed.record.magic == magic::DEAD;
             dead += u32::from(is_dead);

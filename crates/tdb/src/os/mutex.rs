@@ -276,28 +276,24 @@ impl MutexArea {
     }
 
     /// The mutex, if the file has one of the right kind there.
+    #[inline]
     fn mutex(&self, which: Which) -> io::Result<*mut pthread_mutex_t> {
         let mutex = self.place(which)?;
-        let offset = which.offset() + KIND_AT;
-        let kind = self.map.load_u32(offset);
-        if kind != Some(KIND) {
-            let found = kind.unwrap_or_default();
-            let words = format!(
-                "{which} is damaged: its kind at file offset {offset:#x} is {found:#x}, expected \
-                 {KIND:#x}"
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
-        }
-        Ok(mutex)
+        let kind = self.map.load_u32(which.offset() + KIND_AT);
+        if kind == Some(KIND) { Ok(mutex) } else { Err(damaged(which, kind.unwrap_or_default())) }
     }
 
+    #[inline]
     fn place(&self, which: Which) -> io::Result<*mut pthread_mutex_t> {
         let known = !matches!(which, Which::Chain(chain) if self.hash_size <= chain);
         let place = self.map.place(which.offset(), MUTEX_BYTES as usize).filter(|_| known);
-        place.map(<*mut u8>::cast).ok_or_else(|| {
-            let words = format!("there is no {which}: the file has {} chains", self.hash_size);
-            io::Error::new(io::ErrorKind::InvalidInput, words)
-        })
+        place.map(<*mut u8>::cast).ok_or_else(|| self.unknown(which))
+    }
+
+    #[cold]
+    fn unknown(&self, which: Which) -> io::Error {
+        let words = format!("there is no {which}: the file has {} chains", self.hash_size);
+        io::Error::new(io::ErrorKind::InvalidInput, words)
     }
 
     fn state_word(&self) -> Option<&AtomicI16> {
@@ -380,6 +376,16 @@ fn told(code: c_int) -> io::Result<()> {
     if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
 }
 
+#[cold]
+fn damaged(which: Which, found: u32) -> io::Error {
+    let offset = which.offset() + KIND_AT;
+    let words = format!(
+        "{which} is damaged: its kind at file offset {offset:#x} is {found:#x}, expected {KIND:#x}"
+    );
+    io::Error::new(io::ErrorKind::InvalidData, words)
+}
+
+#[cold]
 fn refused(which: Which, why: &str, code: c_int) -> io::Error {
     let source = io::Error::from_raw_os_error(code);
     io::Error::new(source.kind(), format!("{which} {why} ({source})"))
