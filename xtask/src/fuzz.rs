@@ -196,7 +196,9 @@ fn keep(target: &str, program: &Path) -> Result<()> {
     for folder in [&work(target), &own] {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
-            if entry.metadata()?.len() <= KEPT_BYTES_MAX {
+            // What has a name of its own stays in any case.
+            let is_made_up = is_made_up(&entry.file_name().to_string_lossy());
+            if is_made_up && entry.metadata()?.len() <= KEPT_BYTES_MAX {
                 fs::copy(entry.path(), from.join(entry.file_name()))?;
             }
         }
