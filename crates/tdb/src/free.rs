@@ -18,9 +18,9 @@ const SPLIT_BYTES_MIN: u64 = 36;
 /// How much less picky each step along the list makes: the scan ends at a record that is no longer
 /// than this factor, compounded, allows.
 const PATIENCE: f64 = 1.05;
-/// One may find what belongs together, the next nothing that is long enough, and the one after it the
-/// new space. In a damaged file, what was freed may have become part of a record that no list holds,
-/// and so may all new space, up to the largest file there is.
+/// One may find what belongs together, the next nothing but a free record at the end of the file that
+/// is not on the list, the next that it is too short, and the last the new space. In a damaged file,
+/// what was freed may have become part of a record that no list can hold.
 const SCANS_MAX: u32 = 4;
 
 /// What a scan of the free list found.
@@ -29,6 +29,8 @@ struct Scan {
     best: Option<Candidate>,
     /// A merge made a record that would do; a second scan finds it.
     merged_enough: bool,
+    /// Where the last record of the list ends that was met.
+    end: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -56,17 +58,40 @@ impl Engine {
     /// none. What is returned is on no list, its header is `used` and its lengths are 0.
     pub(crate) fn take(&self, payload: u64) -> Result<Placed, Fault> {
         let length = place_bytes(payload).ok_or_else(|| self.full(payload))?;
+        let mut is_longer = false;
         for _ in 0..SCANS_MAX {
             let scan = self.scan_free(length)?;
             if let Some(best) = scan.best {
                 return self.carve(best, length);
             }
-            if !scan.merged_enough {
-                self.expand(u64::from(length) + RECORD_BYTES)?;
+            if scan.merged_enough {
+                continue;
             }
+            let size = self.space.refresh()?;
+            if scan.end < size
+                && let Some(lost) = self.free_left_of(size)?
+            {
+                self.list_again(lost)?;
+                continue;
+            }
+            if is_longer {
+                break;
+            }
+            self.expand(u64::from(length) + RECORD_BYTES)?;
+            is_longer = true;
         }
-        let expected = "a list with the record that was just put on it";
-        Err(Fault::corrupt(List::Free.head(), "free list", expected, length))
+        let expected = "a list that has the free record at the end of the file";
+        Err(Fault::corrupt(List::Free.head(), "free list", expected, self.space.size()))
+    }
+
+    /// Puts a free record on the list that somebody had taken off it, and was killed. At the end of the
+    /// file it would swallow all new space, and a file that grows by a part of its size each time has no
+    /// room left soon.
+    fn list_again(&self, lost: Placed) -> Result<(), Fault> {
+        let slot = List::Free.head();
+        let next = self.number(slot)?;
+        self.write_number(lost.offset, next.into())?;
+        self.write_number(slot, lost.offset)
     }
 
     fn full(&self, wanted: u64) -> Fault {
@@ -92,6 +117,7 @@ impl Engine {
                 return Err(Fault::corrupt(slot, "next", expected, offset));
             }
             let free = self.to_be_free_at(offset)?;
+            scan.end = scan.end.max(offset + free.record.total());
             if let Some(left) = self.free_left_of(offset)? {
                 // Off the list first: who is killed in between leaves a gap, not a place that two
                 // would be given.
