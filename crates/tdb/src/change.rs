@@ -15,6 +15,7 @@ use crate::patience::Canceller;
 use crate::space::Space;
 use crate::store::Store;
 use crate::transaction::Stage;
+use crate::value::Value;
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::ops::{ControlFlow, Deref, DerefMut};
@@ -52,6 +53,33 @@ impl Database {
     /// value is still there.
     pub fn store(&mut self, key: &[u8], data: &[u8], how: Store) -> Result<(), Error> {
         self.change(|engine| engine.store(key, data, how))
+    }
+
+    /// Lets a function look at the value of a key and change it, all under one lock and with one
+    /// search: what counters and lists of the living need.
+    ///
+    /// ```
+    /// # let mut database = tdb::Database::in_memory(7, tdb::HashKind::Default)?;
+    /// let visits = database.update(b"visits", |value| {
+    ///     let before = value.get().and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+    ///     value.set(&(before + 1).to_le_bytes());
+    ///     before + 1
+    /// })?;
+    /// assert_eq!(visits, 1);
+    /// # Ok::<(), tdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Database::store`].
+    pub fn update<T>(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(&mut Value) -> T,
+    ) -> Result<T, Error> {
+        let mut buffer = self.buffer.take();
+        let outcome = self.change(|engine| engine.update(key, &mut buffer, change));
+        self.keep_buffer(buffer);
+        outcome
     }
 
     /// Adds bytes to the end of a value; a key without one gets one.
@@ -275,8 +303,15 @@ impl<'a> Transaction<'a> {
             return self.database.tell(Err(Fault::Spoiled));
         }
         if self.database.engine.is_changed() {
-            let prepared = self.database.engine.prepare();
-            self.stage = self.database.tell(prepared)?;
+            match self.database.engine.prepare() {
+                Ok(stage) => self.stage = stage,
+                Err(fault) => {
+                    // Nobody knows how far it came, so what may have begun to count is undone.
+                    self.ended = true;
+                    let _undone = self.database.engine.end_undone();
+                    return self.database.tell(Err(fault));
+                }
+            }
         }
         Ok(Prepared { transaction: self })
     }
@@ -310,7 +345,8 @@ impl Prepared<'_> {
     /// Writes what was prepared.
     ///
     /// # Errors
-    /// Whatever kept it from being written; then the database is as it was before.
+    /// Whatever kept it from being written; then the database is as it was before. Only if the very
+    /// last step fails, to wait for the disk, is it written and perhaps not safe from power loss.
     pub fn commit(mut self) -> Result<(), Error> {
         let Transaction { database, stage, .. } = &mut self.transaction;
         let written = database.engine.write_out();

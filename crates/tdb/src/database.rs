@@ -15,6 +15,7 @@ use crate::locks::{Kind, Wait};
 use crate::open;
 use crate::rescue::Rescued;
 use crate::stats::Stats;
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,9 @@ pub type Pair = (Vec<u8>, Vec<u8>);
 /// in the middle of a change has long finished by then.
 const READ_AGAIN_MAX: u32 = 3;
 
+/// Memory that is kept for the next value.
+const BUFFER_BYTES_MAX: usize = 1024 * 1024;
+
 /// An open database: a file, or memory. One thread uses it at a time; who wants more opens more, and
 /// their locks keep them apart.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub struct Database {
     pub(crate) engine: Engine,
     path: Option<PathBuf>,
     pub(crate) read_only: bool,
+    /// What the last value was read into.
+    pub(crate) buffer: RefCell<Vec<u8>>,
     /// A change of the transaction that goes on failed half-way.
     pub(crate) spoiled: bool,
 }
@@ -39,7 +45,7 @@ pub struct Database {
 impl Database {
     pub(crate) fn new(engine: Engine, path: Option<&Path>) -> Self {
         let path = path.map(Path::to_path_buf);
-        Self { engine, path, read_only: false, spoiled: false }
+        Self { engine, path, read_only: false, buffer: RefCell::default(), spoiled: false }
     }
 
     /// Opens a file for reading, without locks.
@@ -73,8 +79,9 @@ impl Database {
 
     /// The bytes of the database, as they would stand in a file.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
-        let size = u32::try_from(self.engine.space.size()).unwrap_or(u32::MAX);
-        self.tell(self.engine.bytes(0, size))
+        let _all = self.tell(self.engine.lock_all(Kind::Shared, Wait::Yes))?;
+        let size = self.tell(self.engine.space.refresh())?;
+        self.tell(self.engine.bytes(0, u32::try_from(size).unwrap_or(u32::MAX)))
     }
 
     /// What the header says now.
@@ -84,17 +91,30 @@ impl Database {
 
     /// The value of a key, if it has one.
     pub fn fetch(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.fetch_with(key, <[u8]>::to_vec)
+        self.again(|engine| engine.fetch(key))
     }
 
-    /// Looks at the value of a key where it is, without keeping a copy of it.
+    /// Lets a function look at the value of a key, without memory of its own for it: the bytes are
+    /// those of the database at one moment, in memory that every call uses again. (A view of the
+    /// file itself would change while it is looked at.)
     pub fn fetch_with<T>(
         &self,
         key: &[u8],
         look: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, Error> {
-        let value = self.again(|engine| engine.fetch(key));
-        Ok(value?.map(|value| look(&value)))
+        // Taken, not borrowed: the function may fetch something itself.
+        let mut buffer = self.buffer.take();
+        let found = self.again(|engine| engine.fetch_into(key, &mut buffer));
+        let looked = found.map(|found| found.then(|| look(&buffer)));
+        self.keep_buffer(buffer);
+        looked
+    }
+
+    /// Keeps memory for the next value, unless it is a lot.
+    pub(crate) fn keep_buffer(&self, buffer: Vec<u8>) {
+        if buffer.capacity() <= BUFFER_BYTES_MAX {
+            self.buffer.replace(buffer);
+        }
     }
 
     /// True if the key has a value.
@@ -177,6 +197,16 @@ impl Engine {
         let hash = self.shape.hash.of(key);
         let _locked = self.lock_list(List::Chain(self.shape.chain(hash)), Kind::Shared)?;
         self.find(key, hash)?.map(|at| self.data(at)).transpose()
+    }
+
+    /// As [`Engine::fetch`], into memory that was used before; false if there is no value.
+    fn fetch_into(&self, key: &[u8], into: &mut Vec<u8>) -> Result<bool, Fault> {
+        let hash = self.shape.hash.of(key);
+        let chain = List::Chain(self.shape.chain(hash));
+        let _locked = self.lock_list(chain, Kind::Shared)?;
+        let Some(placed) = self.find(key, hash)? else { return Ok(false) };
+        self.data_into(placed, into)?;
+        Ok(true)
     }
 
     fn exists(&self, key: &[u8]) -> Result<bool, Fault> {

@@ -1,6 +1,9 @@
 //! A writer that dies at any of its writes leaves a file that is as before or as it was to become, and
 //! that passes its check.
 
+use crate::header::List;
+use crate::locks::Kind;
+use crate::record::magic;
 use crate::{Create, Database, Error, Fault, Options, Store, death};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -229,8 +232,36 @@ fn a_value_that_finds_no_room_leaves_the_old_one() {
     database.store(&key(1), &large, Store::Replace).unwrap();
 }
 
-/// Whoever is killed after the new value was linked leaves both; the older one is seen by nobody, and
-/// does not come back when the newer one goes.
+/// A value that moves takes the place of the old one by one write: whoever comes after a killed one,
+/// libtdb as well, finds one value of the key and can delete it.
+#[test]
+fn a_value_that_moves_is_there_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (start, path) = (folder.path().join("start"), folder.path().join("db"));
+    fill(&mut open(&start), 9, 20).unwrap();
+    let before = state(&start);
+    let mut after = before.clone();
+    after.insert(key(1), vec![1; 500]);
+    for writes in 0..20 {
+        std::fs::copy(&start, &path).unwrap();
+        die_after(writes, &path, |database| database.store(&key(1), &[1; 500], Store::Replace));
+        let database = open(&path);
+        let found = records(&database);
+        assert!(found == before || found == after, "after {writes} writes");
+        let mut seen = 0;
+        for chain in 0..3 {
+            for placed in database.engine.walk(List::Chain(chain)) {
+                let placed = placed.unwrap();
+                let is_used = placed.record.magic == magic::USED;
+                seen += u32::from(is_used && database.engine.key(placed).unwrap() == key(1));
+            }
+        }
+        assert_eq!(seen, 1, "after {writes} writes");
+    }
+}
+
+/// Where somebody stands on the old value it has to stay on its chain, and whoever is killed then
+/// leaves both; the older one is seen by nobody of ours, and does not come back when the newer goes.
 #[test]
 fn a_value_that_was_replaced_is_not_seen_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -242,7 +273,12 @@ fn a_value_that_was_replaced_is_not_seen_again() {
     let mut left_both = 0;
     for writes in 0..20 {
         std::fs::copy(&start, &path).unwrap();
+        let walker = open(&path);
+        let hash = walker.engine.shape.hash.of(&key(1));
+        let stood_on = walker.engine.find(&key(1), hash).unwrap().unwrap().offset;
+        assert!(walker.engine.locks.try_take((stood_on, 1), Kind::Shared).unwrap());
         die_after(writes, &path, |database| database.store(&key(1), &[1; 500], Store::Replace));
+        drop(walker);
         let found = records(&open(&path));
         assert!(found == before || found == after, "after {writes} writes");
         left_both += u32::from(open(&path).stats().unwrap().keys.count == 10);

@@ -215,6 +215,15 @@ impl Engine {
         self.bytes(offset, placed.record.data_len)
     }
 
+    /// As [`Engine::data`], into memory that was used before.
+    pub(crate) fn data_into(&self, placed: Placed, into: &mut Vec<u8>) -> Result<(), Fault> {
+        let offset = placed.offset + RECORD_BYTES + u64::from(placed.record.key_len);
+        // Before memory is reserved for it: a length of a damaged file may be anything.
+        self.space.within(offset, placed.record.data_len.into())?;
+        into.resize(placed.record.data_len as usize, 0);
+        self.space.read(offset, into)
+    }
+
     /// The chain that a key belongs to.
     pub(crate) fn chain_of(&self, key: &[u8]) -> List {
         List::Chain(self.shape.chain(self.shape.hash.of(key)))

@@ -75,6 +75,7 @@ mod space;
 mod stats;
 mod store;
 mod transaction;
+mod value;
 
 pub use change::{AllLock, ChainLock, Prepared, Transaction};
 pub use check::{FINDINGS_MAX, Report};
@@ -87,3 +88,4 @@ pub use patience::Canceller;
 pub use rescue::Rescued;
 pub use stats::{Stats, Tally};
 pub use store::Store;
+pub use value::Value;

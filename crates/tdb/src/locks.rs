@@ -185,6 +185,14 @@ impl Locks {
                 };
                 granted(locked, offset, patience, "a list")?;
             }
+            Some(mutexes) if is_more && !mutexes.borrow().may_change() => {
+                return Err(patience.over("a list that another reads in a transaction"));
+            }
+            // Two that both read and both want to change wait for each other, and this one keeps
+            // what it has: it does not wait for long.
+            None if is_more && 0 < before.count => {
+                self.take((offset, 1), kind, &patience.at_most(CIRCLE_WAIT), "a list")?;
+            }
             None if is_more => self.take((offset, 1), kind, patience, "a list")?,
             Some(_) | None => {}
         }
@@ -316,8 +324,19 @@ impl Locks {
         }
     }
 
+    /// Fails if this handle holds a list, or all of them.
+    pub(crate) fn none_is_held(&self, what: &'static str) -> Result<(), Fault> {
+        if self.all.get().is_none() && self.held.borrow().is_empty() {
+            return Ok(());
+        }
+        Err(Fault::WrongOrder { what })
+    }
+
     /// Makes the shared lock on everything an exclusive one.
     pub(crate) fn upgrade_all(&self, chains: u32) -> Result<(), Fault> {
+        if self.all.get().is_none() {
+            return Err(Fault::WrongOrder { what: "more than nothing" });
+        }
         let patience = self.patience(Wait::Yes);
         let what = "all that others read";
         let Some(mutexes) = &self.mutexes else {

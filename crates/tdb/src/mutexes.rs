@@ -84,11 +84,13 @@ pub(crate) struct Mutexes<P: Primitives = Arc<MutexArea>> {
     chains: Vec<u32>,
     free: bool,
     all: Option<Kind>,
+    /// The first of the chains was had while another had all records shared.
+    beside_shared: bool,
 }
 
 impl<P: Primitives> Mutexes<P> {
     pub(crate) fn new(area: P) -> Self {
-        Self { area, chains: Vec::new(), free: false, all: None }
+        Self { area, chains: Vec::new(), free: false, all: None, beside_shared: false }
     }
 
     /// Locks a chain. Shared or not, nobody else gets it; but a shared one is granted while another
@@ -115,12 +117,20 @@ impl<P: Primitives> Mutexes<P> {
                 Locked::OwnerDied => true,
                 Locked::Yes => false,
             };
-            if is_second || admits(self.area.state(), kind) {
+            let state = self.area.state();
+            let admitted = if is_second {
+                kind == Kind::Shared || !self.beside_shared
+            } else {
+                admits(state, kind)
+            };
+            if admitted {
+                self.beside_shared |= !is_second && state == State::Shared;
                 self.chains.push(chain);
                 return Ok(if died { Locked::OwnerDied } else { Locked::Yes });
             }
             self.area.unlock(which)?;
-            if self.lock(Which::AllRecord, wait)? == Locked::Busy {
+            // Who has all records waits for the chain that this handle has: that one goes first.
+            if is_second || self.lock(Which::AllRecord, wait)? == Locked::Busy {
                 return Ok(Locked::Busy);
             }
             died |= self.forget_dead_holder();
@@ -136,7 +146,15 @@ impl<P: Primitives> Mutexes<P> {
             return Err(misused(which, "is not held by this handle"));
         };
         self.chains.swap_remove(place);
+        self.beside_shared &= !self.chains.is_empty();
         self.area.unlock(which)
+    }
+
+    /// Whether a chain that is held to be read may be changed as well. Not if it was had while
+    /// another had all records shared: that one may be in a transaction, and believes that nothing
+    /// changes.
+    pub(crate) fn may_change(&self) -> bool {
+        !self.beside_shared
     }
 
     /// Locks the free list. It may be had while another has all records, and asks nobody else.
@@ -203,14 +221,16 @@ impl<P: Primitives> Mutexes<P> {
     /// a record may himself wait for us, so the caller has to give all of it back.
     ///
     /// # Errors
-    /// If this handle does not have all records shared; or as [`Mutexes::all_lock`].
+    /// If this handle does not have all records; or as [`Mutexes::all_lock`].
     pub(crate) fn all_upgrade(
         &mut self,
         wait: &mut impl Waiting,
         mut try_rest: impl FnMut(Kind) -> io::Result<bool>,
     ) -> io::Result<Locked> {
-        if self.all != Some(Kind::Shared) {
-            return Err(misused(Which::AllRecord, "is not held, shared, by this handle"));
+        match self.all {
+            Some(Kind::Exclusive) => return Ok(Locked::Yes),
+            Some(Kind::Shared) => {}
+            None => return Err(misused(Which::AllRecord, "is not held by this handle")),
         }
         let mut died = false;
         loop {

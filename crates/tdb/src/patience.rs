@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// The shortest pause; the kernel's timers are no finer.
 const PAUSE_MIN: Duration = Duration::from_micros(20);
+/// A wait without a limit.
+const LIMIT_MAX: Duration = Duration::from_hours(24 * 365);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_millis(5);
 
@@ -79,7 +81,9 @@ impl<'a> Patience<'a> {
     fn begun(&self) -> Begun {
         *self.wait.get_or_init(|| {
             let at = Instant::now();
-            let deadline = (!self.limit.is_zero()).then(|| at.checked_add(self.limit)).flatten();
+            // A limit that no clock can hold is longer than anybody waits.
+            let end = || at.checked_add(self.limit).or_else(|| at.checked_add(LIMIT_MAX));
+            let deadline = (!self.limit.is_zero()).then(end).flatten();
             Begun { at, deadline }
         })
     }

@@ -1,7 +1,8 @@
 //! Changing records: store, append, delete, and what becomes of the places of deleted ones.
 //!
-//! Invariants: a value that moves is linked at its new place before its old place is given up, so
-//! that neither a full disk nor a killed process loses it (libtdb deletes first); a chain can be
+//! Invariants: a value that moves takes its new place on the chain before its old one is given up, so
+//! that neither a full disk nor a killed process loses it (libtdb deletes first), and by one write, so
+//! that nobody finds the old one behind it later; a chain can be
 //! followed after every single write; nothing is freed that somebody stands on.
 //! Source: the TDB specification, sections 10, 11.4, 13.2 to 13.4, 16 and 22.7.
 
@@ -11,6 +12,7 @@ use crate::header::{ByteOrder, List, at};
 use crate::locks::{Kind, Wait, byte};
 use crate::record::{MAGIC_AT, RECORD_BYTES, Record, TAILER_BYTES, magic};
 use crate::space::Space;
+use crate::value::{Fate, Value};
 
 /// What a store does about a value that is there, or is not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -67,11 +69,16 @@ impl Engine {
         let chain = List::Chain(self.shape.chain(hash));
         let _locked = self.lock_list(chain, Kind::Exclusive)?;
         let old = self.find(key, hash)?.ok_or(Fault::NotFound)?;
+        self.remove(key, old)
+    }
+
+    fn remove(&self, key: &[u8], old: Placed) -> Result<(), Fault> {
         // What a killed process left behind the newest value must not come back to life. It goes
         // first: whoever is killed here leaves the newest.
-        self.bury_older(key, old)?;
+        self.bury_others(key, old.record.hash, old)?;
         self.bury(old)?;
         self.count_change()?;
+        let chain = List::Chain(self.shape.chain(old.record.hash));
         self.trim(chain, self.settings.max_dead)
     }
 
@@ -104,36 +111,107 @@ impl Engine {
         Ok(deleted)
     }
 
+    /// Lets a function look at a value and change it, all under one lock and with one search.
+    pub(crate) fn update<T>(
+        &self,
+        key: &[u8],
+        buffer: &mut Vec<u8>,
+        change: impl FnOnce(&mut Value) -> T,
+    ) -> Result<T, Fault> {
+        let hash = self.shape.hash.of(key);
+        let chain = List::Chain(self.shape.chain(hash));
+        let _locked = self.lock_list(chain, Kind::Exclusive)?;
+        let old = self.find(key, hash)?;
+        match old {
+            Some(old) => self.data_into(old, buffer)?,
+            None => buffer.clear(),
+        }
+        let mut value = Value::new(std::mem::take(buffer), old.is_some());
+        let outcome = change(&mut value);
+        let fate;
+        (*buffer, fate) = value.end();
+        match (fate, old) {
+            (Fate::Kept, _) | (Fate::Removed, None) => {}
+            (Fate::Set, old) => self.put(key, hash, buffer, old)?,
+            (Fate::Removed, Some(old)) => self.remove(key, old)?,
+        }
+        Ok(outcome)
+    }
+
     fn store_locked(&self, key: &[u8], hash: u32, data: &[u8], how: Store) -> Result<(), Fault> {
+        let old = self.find(key, hash)?;
+        match (how, old) {
+            (Store::Insert, Some(_)) => Err(Fault::Exists),
+            (Store::Modify, None) => Err(Fault::NotFound),
+            (_, old) => self.put(key, hash, data, old),
+        }
+    }
+
+    /// Puts a value in the place of the old one, if there is one.
+    fn put(&self, key: &[u8], hash: u32, data: &[u8], old: Option<Placed>) -> Result<(), Fault> {
         let payload = key.len() as u64 + data.len() as u64;
         if u64::from(u32::MAX) < payload {
             return Err(Fault::Full { size: self.space.size(), wanted: payload });
         }
-        let old = self.find(key, hash)?;
-        match (how, old) {
-            (Store::Insert, Some(_)) => return Err(Fault::Exists),
-            (Store::Modify, None) => return Err(Fault::NotFound),
-            (_, Some(old)) if self.update_in_place(old, key, data)? => return self.count_change(),
-            _ => {}
-        }
-        let chain = List::Chain(self.shape.chain(hash));
         if let Some(old) = old
-            && self.gives_up_first()
+            && self.update_in_place(old, key, data)?
         {
-            self.bury_older(key, old)?;
+            return self.count_change();
+        }
+        let Some(old) = old else {
+            if !self.refill_dead(key, hash, data)? {
+                let place = self.place(hash, payload)?;
+                self.link(place, key, hash, data)?;
+            }
+            return self.count_change();
+        };
+        let chain = List::Chain(self.shape.chain(hash));
+        if self.gives_up_first() {
+            self.bury_others(key, hash, old)?;
             self.bury(old)?;
             self.count_change()?;
             self.trim(chain, self.settings.max_dead)?;
+            let place = self.place(hash, payload)?;
+            self.link(place, key, hash, data)?;
+            return self.count_change();
         }
         let place = self.place(hash, payload)?;
-        self.link(place, key, hash, data)?;
-        self.count_change()?;
-        if old.is_some() && !self.gives_up_first() {
-            self.bury_older(key, place)?;
-            self.count_change()?;
-            self.trim(chain, self.settings.max_dead)?;
+        self.move_to(place, old, key, hash, data)?;
+        self.bury_others(key, hash, place)?;
+        self.trim(chain, self.settings.max_dead)?;
+        // Twice, since libtdb deletes and stores.
+        self.count_change().and_then(|()| self.count_change())
+    }
+
+    /// Puts a value into a new place, which takes that of the old one on the chain by one write: at
+    /// every moment one of the two is there. Only where somebody stands on the old one it has to stay,
+    /// deleted, behind the new one.
+    fn move_to(
+        &self,
+        place: Placed,
+        old: Placed,
+        key: &[u8],
+        hash: u32,
+        data: &[u8],
+    ) -> Result<(), Fault> {
+        if !self.nobody_stands_on(old.offset)? {
+            self.link(place, key, hash, data)?;
+            return self.bury(old);
         }
-        Ok(())
+        let mut slot = List::Chain(self.shape.chain(hash)).head();
+        for placed in self.walk(List::Chain(self.shape.chain(hash))) {
+            let placed = placed?;
+            if placed.offset == old.offset {
+                self.fill(place, placed.record.next, key, hash, data)?;
+                self.write_number(slot, place.offset)?;
+                self.bury(old)?;
+                let _free = self.lock_list(List::Free, Kind::Exclusive)?;
+                return self.give_back(old.offset, old.record);
+            }
+            slot = placed.offset;
+        }
+        let expected = "the record that was just found";
+        Err(Fault::corrupt(slot, "next", expected, old.offset))
     }
 
     /// Whether the old place of a value that moves is given up before it has a new one, as libtdb
@@ -166,16 +244,28 @@ impl Engine {
     /// Fills a place that is on no list, and puts it at the front of its chain.
     fn link(&self, place: Placed, key: &[u8], hash: u32, data: &[u8]) -> Result<(), Fault> {
         let slot = List::Chain(self.shape.chain(hash)).head();
+        self.fill(place, self.number(slot)?, key, hash, data)?;
+        self.write_number(slot, place.offset)
+    }
+
+    /// Writes a record that is on no list yet.
+    fn fill(
+        &self,
+        place: Placed,
+        next: u32,
+        key: &[u8],
+        hash: u32,
+        data: &[u8],
+    ) -> Result<(), Fault> {
         let record = Record {
-            next: self.number(slot)?,
+            next,
             rec_len: place.record.rec_len,
             key_len: key.len() as u32,
             data_len: data.len() as u32,
             hash,
             magic: magic::USED,
         };
-        self.write_whole(place.offset, record, key, data)?;
-        self.write_number(slot, place.offset)
+        self.write_whole(place.offset, record, key, data)
     }
 
     fn write_whole(&self, at: u64, record: Record, key: &[u8], data: &[u8]) -> Result<(), Fault> {
@@ -188,20 +278,46 @@ impl Engine {
         self.write_number(old.offset + MAGIC_AT, magic::DEAD.into())
     }
 
-    /// Deletes what the same key has behind this record: values that were replaced by somebody who
-    /// was killed before they could be deleted, or the one that was just replaced.
-    fn bury_older(&self, key: &[u8], newest: Placed) -> Result<(), Fault> {
-        let hash = self.shape.hash.of(key);
+    /// Deletes what the same key has besides this record: the value that was just replaced, and
+    /// those that were replaced by somebody who was killed before he could delete them.
+    fn bury_others(&self, key: &[u8], hash: u32, newest: Placed) -> Result<(), Fault> {
         let chain = List::Chain(self.shape.chain(hash));
-        let mut behind = false;
+        let mut others = Vec::new();
         for placed in self.walk(chain) {
             let placed = placed?;
-            if behind && self.is_of(placed, key, hash)? {
-                self.bury(placed)?;
+            if placed.offset != newest.offset && self.is_of(placed, key, hash)? {
+                others.push(placed);
             }
-            behind |= placed.offset == newest.offset;
         }
-        Ok(())
+        // From the back: the first of the chain is the one that counts, until it goes.
+        others.into_iter().rev().try_for_each(|placed| self.bury(placed))
+    }
+
+    /// Puts a new value into a deleted record of its chain, where that stands: whoever stands on it
+    /// goes on to the same record as before, so nobody has to be asked. Only in files, where asking
+    /// costs a system call; in memory a place is found as libtdb finds it.
+    fn refill_dead(&self, key: &[u8], hash: u32, data: &[u8]) -> Result<bool, Fault> {
+        if self.settings.max_dead == 0 || !matches!(self.space, Space::File(_)) {
+            return Ok(false);
+        }
+        let payload = key.len() as u64 + data.len() as u64;
+        let mut best: Option<Placed> = None;
+        for placed in self.walk(List::Chain(self.shape.chain(hash))) {
+            let placed = placed?;
+            let length = placed.record.rec_len;
+            let fits =
+                placed.record.magic == magic::DEAD && payload + TAILER_BYTES <= u64::from(length);
+            if fits && best.is_none_or(|best| length < best.record.rec_len) {
+                best = Some(placed);
+            }
+        }
+        let Some(Placed { offset, record }) = best else { return Ok(false) };
+        let lengths = (key.len() as u32, data.len() as u32);
+        let record = Record { key_len: lengths.0, data_len: lengths.1, hash, ..record };
+        self.write_whole(offset, record, key, data)?;
+        // Until here it is as good as deleted.
+        self.write_number(offset + MAGIC_AT, magic::USED.into())?;
+        Ok(true)
     }
 
     /// Finds a place for a new record of a chain: that of a deleted record, or one of the free list.
@@ -284,8 +400,6 @@ impl Engine {
     pub(crate) fn wipe(&self) -> Result<(), Fault> {
         let size = self.space.refresh()?;
         let start = self.shape.data_start();
-        let heads = vec![0; (start - List::Free.head()) as usize];
-        self.space.write(List::Free.head(), &heads)?;
         let area = match self.recovery_start()? {
             0 => None,
             at => Some((at, at + self.header_at(at)?.bounded(at, size)?.total())),
@@ -294,6 +408,8 @@ impl Engine {
             Some((from, to)) => ((start, from), Some((to, size))),
             None => ((start, size), None),
         };
+        let heads = vec![0; (start - List::Free.head()) as usize];
+        self.space.write(List::Free.head(), &heads)?;
         for (from, to) in std::iter::once(first).chain(second) {
             if from + RECORD_BYTES < to {
                 self.adopt(from, to)?;

@@ -67,6 +67,7 @@ impl Engine {
             let what = "a transaction, for a database in memory or within a transaction";
             return Err(Fault::WrongOrder { what });
         }
+        self.locks.none_is_held("a transaction while something is locked")?;
         let patience = self.locks.patience(wait);
         let right = (byte::TRANSACTION, 1);
         self.locks.take(right, Kind::Exclusive, &patience, "the right to a transaction")?;
@@ -99,7 +100,7 @@ impl Engine {
         ended
     }
 
-    /// Ends a transaction that could be written only in part: what was there is put back.
+    /// Ends a transaction that could be prepared or written only in part: what was there is put back.
     pub(crate) fn end_undone(&mut self) -> Result<(), Fault> {
         self.lift_overlay();
         let undone = self.recover();
@@ -176,6 +177,7 @@ impl Engine {
     pub(crate) fn write_out(&self) -> Result<(), Fault> {
         let Space::Overlay(overlay) = &self.space else { return Ok(()) };
         overlay.write_out()?;
+        overlay.file().touch();
         self.sync_if_asked()
     }
 
@@ -235,7 +237,7 @@ impl Engine {
             let blocks = overlay.changed_below_old_size();
             blocks.iter().map(|(_, length)| ENTRY_BYTES + length).sum::<u64>() + EXTRA_BYTES
         };
-        let existing = self.existing_area()?;
+        let existing = self.existing_area(overlay.old_size())?;
         if let Some(Placed { offset, record }) = existing {
             let area = Area { offset, rec_len: record.rec_len, how: How::Reused };
             if needed() <= u64::from(area.rec_len) {
@@ -271,14 +273,14 @@ impl Engine {
     }
 
     /// The recovery area there is, unless what the header points at is none.
-    fn existing_area(&self) -> Result<Option<Placed>, Fault> {
+    fn existing_area(&self, old_size: u64) -> Result<Option<Placed>, Fault> {
         let offset = self.recovery_start()?;
         if offset == 0 {
             return Ok(None);
         }
         let record = self.header_at(offset)?;
         let sound = [magic::IDLE, magic::RECOVERY].contains(&record.magic)
-            && record.bounded(offset, self.space.size()).is_ok();
+            && record.bounded(offset, old_size).is_ok();
         Ok(sound.then_some(Placed { offset, record }))
     }
 }

@@ -158,7 +158,8 @@ fn all_records_are_had_when_every_chain_was_passed_through_and_the_rest_is_ours(
     assert!(mutexes.chain_lock(Kind::Shared, 0, &mut Wait::No).is_err());
     assert_eq!(mutexes.all_upgrade(&mut Wait::No, &mut rest).unwrap(), Locked::Yes);
     assert_eq!(script.take(), "Exclusive +0 -0 +1 -1 rest Exclusive");
-    assert!(mutexes.all_upgrade(&mut Wait::No, &mut rest).is_err());
+    assert_eq!(mutexes.all_upgrade(&mut Wait::No, &mut rest).unwrap(), Locked::Yes);
+    assert_eq!(script.take(), "", "there is nothing more to have");
     let release = || {
         script.step("no rest".to_owned());
         Ok(())

@@ -34,7 +34,7 @@ use libc::{c_int, pthread_mutex_t};
 use std::fs::File;
 use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit, offset_of};
-use std::sync::atomic::{AtomicI16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI16, Ordering};
 use std::time::{Duration, Instant};
 
 /// Whether this build can share mutexes with libtdb's processes: with glibc on 64-bit machines.
@@ -158,8 +158,8 @@ impl State {
 pub(crate) struct MutexArea {
     map: ManuallyDrop<Map>,
     hash_size: u32,
-    /// How many mutexes threads of ours hold through this mapping.
-    held: AtomicUsize,
+    /// A mutex could not be given back, so the kernel may still know its address.
+    kept: AtomicBool,
 }
 
 impl MutexArea {
@@ -174,7 +174,7 @@ impl MutexArea {
             return Err(io::Error::new(io::ErrorKind::Unsupported, words));
         }
         let map = Map::new(file, 0, area_bytes(hash_size, page_size()))?;
-        Ok(Self { map: ManuallyDrop::new(map), hash_size, held: AtomicUsize::new(0) })
+        Ok(Self { map: ManuallyDrop::new(map), hash_size, kept: AtomicBool::new(false) })
     }
 
     /// How many chains it has mutexes for.
@@ -183,15 +183,8 @@ impl MutexArea {
     }
 
     /// Makes all mutexes anew, unlocked. Only for somebody who knows that nobody else has the file
-    /// open: who holds one of them loses it without being told.
-    ///
-    /// # Errors
-    /// If we hold one of them ourselves.
+    /// open, and holds none himself: who holds one of them loses it without being told.
     pub(crate) fn initialise(&self) -> io::Result<()> {
-        if self.held.load(Ordering::SeqCst) != 0 {
-            let words = "mutexes can't be made anew while one of them is held";
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, words));
-        }
         let attributes = Attributes::new()?;
         let all = [Which::AllRecord, Which::Free].into_iter();
         for which in all.chain((0..self.hash_size).map(Which::Chain)) {
@@ -216,14 +209,8 @@ impl MutexArea {
             code = lock_until(mutex, wait);
         }
         match code {
-            0 => {
-                self.held.fetch_add(1, Ordering::SeqCst);
-                Ok(Locked::Yes)
-            }
-            libc::EOWNERDEAD => {
-                self.held.fetch_add(1, Ordering::SeqCst);
-                self.make_consistent(which, mutex)
-            }
+            0 => Ok(Locked::Yes),
+            libc::EOWNERDEAD => self.make_consistent(which, mutex),
             libc::EBUSY | libc::ETIMEDOUT => Ok(Locked::Busy),
             libc::EDEADLK => Err(refused(which, "is held by this very thread", code)),
             libc::ENOTRECOVERABLE => Err(refused(
@@ -246,9 +233,9 @@ impl MutexArea {
         // does not have it. Where its list leads is as sound as the writers of the file.
         let code = unsafe { libc::pthread_mutex_unlock(mutex) };
         if code != 0 {
+            self.kept.store(true, Ordering::SeqCst);
             return Err(refused(which, "is not held by this thread", code));
         }
-        self.held.fetch_sub(1, Ordering::SeqCst);
         Ok(())
     }
 
@@ -305,9 +292,9 @@ impl MutexArea {
 
 impl Drop for MutexArea {
     fn drop(&mut self) {
-        // The C library and the kernel follow the addresses of what is held. A thread that forgot
-        // one costs the address space, not the process.
-        if self.held.load(Ordering::SeqCst) == 0 {
+        // Whoever locks gives back before this. The C library and the kernel follow the addresses of
+        // what is held; what could not be given back costs the address space, not the process.
+        if !self.kept.load(Ordering::SeqCst) {
             // SAFETY: this is the end of `self`, nothing comes after.
             unsafe { ManuallyDrop::drop(&mut self.map) };
         }

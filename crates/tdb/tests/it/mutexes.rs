@@ -124,3 +124,37 @@ fn mutexes_of_another_size_are_not_touched() {
     assert!(matches!(error.fault(), Fault::Header { field: "mutex_size", .. }), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
 }
+
+/// Another has all records shared, for a transaction, and believes that nothing changes.
+#[test]
+fn what_is_read_beside_a_transaction_is_not_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let mut one = new(&path);
+    one.store(b"key", b"value", Store::Insert).unwrap();
+    let (begun, wait_for_begin) = mpsc::channel();
+    let (go_on, wait_to_go_on) = mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let mut transaction = one.transaction().unwrap();
+        transaction.store(b"key", b"later", Store::Modify).unwrap();
+        begun.send(()).unwrap();
+        wait_to_go_on.recv().unwrap();
+        transaction.commit().unwrap();
+    });
+    wait_for_begin.recv().unwrap();
+    let mut other = open(&path);
+    let mut shared = other.lock_shared(b"key").unwrap();
+    assert_eq!(shared.fetch(b"key").unwrap().unwrap(), b"value");
+    for key in [&b"key"[..], b"1", b"2", b"3", b"4"] {
+        let error = shared.store(key, b"lost", Store::Replace).unwrap_err();
+        assert!(matches!(error.fault(), Fault::Busy { .. }), "{error}");
+    }
+    drop(shared);
+    go_on.send(()).unwrap();
+    thread.join().unwrap();
+    assert_eq!(other.fetch(b"key").unwrap().unwrap(), b"later");
+    // With nobody beside it, what is read can be changed.
+    let mut shared = other.lock_shared(b"key").unwrap();
+    shared.store(b"key", b"latest", Store::Replace).unwrap();
+    shared.store(b"1", b"other", Store::Replace).unwrap();
+}

@@ -350,3 +350,67 @@ fn a_handle_that_may_only_read_changes_nothing() {
     assert!(matches!(reader.transaction().unwrap_err().fault(), Fault::ReadOnly));
     assert_eq!(reader.fetch(b"key").unwrap().unwrap(), b"value");
 }
+
+#[test]
+fn a_transaction_is_not_begun_while_something_is_locked() {
+    for mutexes in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let options = if mutexes { new(&path).mutexes() } else { new(&path) };
+        let mut database = options.open(&path).unwrap();
+        let mut other = Options::new().wait(Duration::ZERO).open(&path).unwrap();
+        let mut all = database.lock_all().unwrap();
+        let error = all.transaction().unwrap_err();
+        assert!(matches!(error.fault(), Fault::WrongOrder { .. }), "{error}");
+        // The lock is still there, and is all there is.
+        if !mutexes {
+            // A mutex is refused to the thread that has it.
+            assert!(other.try_lock(b"key").unwrap().is_none());
+        }
+        all.upgrade().unwrap();
+        drop(all);
+        let mut chain = database.lock(b"key").unwrap();
+        let error = chain.transaction().unwrap_err();
+        assert!(matches!(error.fault(), Fault::WrongOrder { .. }), "{error}");
+        drop(chain);
+        other.transaction().unwrap().commit().unwrap();
+    }
+}
+
+#[test]
+fn a_value_is_changed_by_one_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let mut database = new(&path).count_changes().open(&path).unwrap();
+    let raise = |database: &mut Database| {
+        let raised = database.update(b"count", |value| {
+            let before = value.get().map_or(0, <[u8]>::len);
+            value.edit().push(b'x');
+            before + 1
+        });
+        raised.unwrap()
+    };
+    assert_eq!((1..=500).map(|_| raise(&mut database)).last(), Some(500));
+    assert_eq!(database.fetch(b"count").unwrap().unwrap(), vec![b'x'; 500]);
+    let before = database.header().unwrap().sequence;
+    assert_eq!(database.update(b"count", |value| value.get().map(<[u8]>::len)).unwrap(), Some(500));
+    database.update(b"none", tdb::Value::remove).unwrap();
+    assert_eq!(database.header().unwrap().sequence, before, "nothing was changed");
+    database.update(b"count", |value| value.set(b"few")).unwrap();
+    assert_eq!(database.fetch_with(b"count", <[u8]>::len).unwrap(), Some(3));
+    database.update(b"count", tdb::Value::remove).unwrap();
+    assert!(!database.exists(b"count").unwrap());
+    assert_sound(&database);
+}
+
+#[test]
+fn a_wait_without_a_limit_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let mut one = new(&path).open(&path).unwrap();
+    let mut other = Options::new().wait(Duration::MAX).open(&path).unwrap();
+    let locked = one.lock(b"key").unwrap();
+    let waiting = std::thread::spawn(move || other.store(b"key", b"value", Store::Insert));
+    drop(locked);
+    waiting.join().unwrap().unwrap();
+}
