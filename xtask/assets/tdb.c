@@ -9,6 +9,7 @@
  *   store     values of random keys, of the same length, hence where they are
  *   churn     new records, and the deletion of each `window` records later
  *   update    chain lock, fetch, store, unlock; of one key or of random ones, if `keys` is 1 or not
+ *   steps     the same, for which the other side has a call for each step, too
  *   traverse  all records
  *   commit    transactions that store ten values of random keys
  *   crowd     `update` by `users` at once; here processes, since libtdb's locks belong to a process
@@ -408,7 +409,7 @@ static const struct {
     const char *name;
     void (*run)(void);
 } works[] = {
-    {"make", make},         {"fetch", fetch},   {"store", store}, {"churn", churn},     {"update", update},
+    {"make", make},         {"fetch", fetch},   {"store", store}, {"churn", churn},     {"update", update}, {"steps", update},
     {"traverse", traverse}, {"commit", commit}, {"crowd", crowd}, {"contend", contend}, {"hold", hold},
     {"help", help},
 };

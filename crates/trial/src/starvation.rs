@@ -30,6 +30,10 @@ const READY_MAX: Duration = Duration::from_secs(30);
 /// Between two requests of the one client that each service has.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// A server of the catalogue ends by itself at some time, so that none is ever left behind: this long
+/// after the starving, and two hours at most.
+const LIFE_MORE: Duration = Duration::from_mins(10);
+
 /// Between two looks at the pressure.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -77,7 +81,7 @@ pub fn starve(programs: &Programs, lasting: Duration) -> Result<Starvation> {
     for number in 0..SERVICES {
         let mut address = first;
         address.set_port(first.port() + number);
-        service(&mut services, programs, number, address);
+        service(&mut services, programs, number, address, lasting + LIFE_MORE);
         addresses.push(address);
     }
     let setting = Setting { services, ..Setting::default() };
@@ -119,10 +123,16 @@ pub fn starve(programs: &Programs, lasting: Duration) -> Result<Starvation> {
 }
 
 /// One that is given up as soon as any is that the documentation shows.
-fn service(text: &mut String, programs: &Programs, number: u16, address: std::net::SocketAddr) {
+fn service(
+    text: &mut String,
+    programs: &Programs,
+    number: u16,
+    address: std::net::SocketAddr,
+    life: Duration,
+) {
     let _ = write!(
         text,
-        "[service.s{number}]\ncommand = \"{} none\"\n\
+        "[service.s{number}]\ncommand = \"{} none life={}\"\n\
          sockets = [{{ name = \"http\", tcp = \"{address}\" }}]\nready = \"notify\"\n\
          [service.s{number}.tolerance]\nmode = \"enforce\"\ninterval = \"1s\"\n\
          successor = \"beside\"\n\
@@ -131,7 +141,8 @@ fn service(text: &mut String, programs: &Programs, number: u16, address: std::ne
          [service.s{number}.detect.backlog]\nqueue = 2\nconnections = 2\nlasting = \"2s\"\n\
          [service.s{number}.detect.deadlock]\nlasting = \"2s\"\n\
          [service.s{number}.detect.livelock]\ncore_percent = 30\nlasting = \"3s\"\n",
-        programs.fault.display()
+        programs.fault.display(),
+        life.as_secs(),
     );
 }
 

@@ -35,6 +35,7 @@ fn run(words: &[String]) -> Result<String, Box<dyn Error>> {
         "store" => works::store(&asked),
         "churn" => works::churn(&asked),
         "update" => works::update(&asked),
+        "steps" => works::steps(&asked),
         "traverse" => works::traverse(&asked),
         "commit" => works::commit(&asked),
         "crowd" => crowd::crowd(&asked),

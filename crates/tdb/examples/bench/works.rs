@@ -53,7 +53,7 @@ pub(crate) fn churn(asked: &Asked) -> Told {
     Ok(span.told())
 }
 
-/// Locks chains, and changes a value of each.
+/// Changes values, each by one call, which locks, looks, changes and unlocks.
 pub(crate) fn update(asked: &Asked) -> Told {
     let mut database = asked.open()?;
     let mut random = Random::new(1);
@@ -64,18 +64,31 @@ pub(crate) fn update(asked: &Asked) -> Told {
     Ok(span.told())
 }
 
-/// Lock, fetch, store, unlock.
 pub(crate) fn update_one(
     database: &mut Database,
     asked: &Asked,
     random: &mut Random,
 ) -> Result<(), Box<dyn Error>> {
     let key = key(if asked.keys == 1 { 0 } else { random.below(asked.records) });
-    let mut chain = database.lock(&key)?;
-    let mut value = chain.fetch(&key)?.ok_or("a value is missing")?;
-    count(&mut value)?;
-    chain.store(&key, &value, Store::Modify)?;
-    Ok(())
+    database.update(&key, |value| match value.get() {
+        Some(_) => count(value.edit()),
+        None => Err("a value is missing".into()),
+    })?
+}
+
+/// Locks chains, and changes a value of each, by a call for each step.
+pub(crate) fn steps(asked: &Asked) -> Told {
+    let mut database = asked.open()?;
+    let mut random = Random::new(1);
+    let mut span = Span::begin(asked.ms);
+    while span.goes_on() {
+        let key = key(if asked.keys == 1 { 0 } else { random.below(asked.records) });
+        let mut chain = database.lock(&key)?;
+        let mut value = chain.fetch(&key)?.ok_or("a value is missing")?;
+        count(&mut value)?;
+        chain.store(&key, &value, Store::Modify)?;
+    }
+    Ok(span.told())
 }
 
 /// Looks at all records.

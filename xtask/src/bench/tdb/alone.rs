@@ -81,6 +81,7 @@ fn rows(bench: &Bench, traversed: &str) -> Vec<Row> {
             row("the same, volatile", locks, "churn", &["volatile=1"], AS_FAST),
             row("lock, fetch, store, unlock one key", locks, "update", &["keys=1"], ahead),
             row("the same, random keys", locks, "update", &[], AS_FAST),
+            row("the same, one key, a call for each", locks, "steps", &["keys=1"], AS_FAST),
             row("transaction of 10 stores, without sync", locks, "commit", &[], AS_FAST),
         ]);
     }
