@@ -4,7 +4,8 @@
 //! Why: a process that is killed at a random time is killed between the same few writes again and
 //! again; here every one of them has its turn.
 
-use std::cell::Cell;
+use rustix::io::Errno;
+use std::cell::{Cell, RefCell};
 use std::io;
 
 thread_local! {
@@ -12,6 +13,17 @@ thread_local! {
     static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
     /// Whether files of this thread can't become longer.
     static FULL: Cell<bool> = const { Cell::new(false) };
+    /// What the kernel answers to the next wishes for space on disk, the last first.
+    static ANSWERS: RefCell<Vec<Errno>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lets the next reservations of this thread fail in this way, one each.
+pub(crate) fn refuse_to_reserve(answers: &[Errno]) {
+    ANSWERS.with_borrow_mut(|all| *all = answers.to_vec());
+}
+
+pub(crate) fn of_reserving() -> Result<(), Errno> {
+    ANSWERS.with_borrow_mut(Vec::pop).map_or(Ok(()), Err)
 }
 
 /// Lets the disk be full, for files of this thread.

@@ -12,6 +12,7 @@ use crate::death;
 use crate::error::Fault;
 use crate::os::map::Map;
 use crate::space::DATA_BYTES_MAX;
+use rustix::io::Errno;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
@@ -20,6 +21,9 @@ use std::sync::Arc;
 
 /// Zeros that are written at a time.
 const FILL_BYTES: u64 = 64 * 1024;
+/// How often a reservation may be interrupted by a signal before it is done by writing, which goes on
+/// where it was interrupted.
+const RESERVE_TRIES_MAX: u32 = 100;
 
 /// A file, behind its mutex area if it has one.
 #[derive(Debug)]
@@ -131,17 +135,7 @@ impl FileSpace {
         if more == 0 {
             return Ok(());
         }
-        let reserved = rustix::fs::fallocate(
-            &*self.file,
-            rustix::fs::FallocateFlags::empty(),
-            self.base + from,
-            more,
-        );
-        let grown = match reserved {
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.fill(from, more),
-            outcome => outcome.map_err(io::Error::from),
-        };
-        if let Err(why) = grown {
+        if let Err(why) = reserve(&self.file, self.base + from, more) {
             // What was reserved of it is given back; nobody refers to it yet.
             let undone = self.file.set_len(self.base + from);
             self.refresh()?;
@@ -164,20 +158,99 @@ impl FileSpace {
         let _told = rustix::fs::futimens(&*self.file, &times);
     }
 
-    /// For file systems that cannot reserve: only what was written is really there.
-    fn fill(&self, from: u64, more: u64) -> io::Result<()> {
-        let zeros = vec![0; FILL_BYTES.min(more) as usize];
-        let mut done = 0;
-        while done < more {
-            let length = (more - done).min(zeros.len() as u64) as usize;
-            let piece = zeros.get(..length).unwrap_or_default();
-            self.file.write_all_at(piece, self.base + from + done)?;
-            done += length as u64;
-        }
-        Ok(())
-    }
-
     fn io(&self, action: &'static str, offset: u64, source: io::Error) -> Fault {
         Fault::Io { action, offset: self.base + offset, source }
+    }
+}
+
+/// Makes a file longer by this much, from its end on, of which all is really there and reads as zeros.
+/// Whoever then writes through a mapping can't be met by a full disk, which would be his end.
+///
+/// # Errors
+/// If the disk is full, or the file may not become that long. Part of it may have been reserved.
+pub(crate) fn reserve(file: &File, from: u64, more: u64) -> io::Result<()> {
+    if more == 0 {
+        return Ok(());
+    }
+    for _ in 0..RESERVE_TRIES_MAX {
+        match allocate(file, from, more) {
+            Ok(()) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(why @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => return Err(why.into()),
+            Err(_) => break,
+        }
+    }
+    fill(file, from, more)
+}
+
+fn allocate(file: &File, from: u64, more: u64) -> Result<(), Errno> {
+    #[cfg(test)]
+    death::of_reserving()?;
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), from, more)
+}
+
+/// For file systems that can't reserve: only what was written is really there.
+fn fill(file: &File, from: u64, more: u64) -> io::Result<()> {
+    let zeros = vec![0; FILL_BYTES.min(more) as usize];
+    let mut done = 0;
+    while done < more {
+        let length = (more - done).min(zeros.len() as u64) as usize;
+        let piece = zeros.get(..length).unwrap_or_default();
+        file.write_all_at(piece, from + done)?;
+        done += length as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    /// A page of other bytes, made longer by four while the kernel answers so.
+    fn grow(answers: &[Errno]) -> (Result<(), ErrorKind>, Vec<u8>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [7; 4096]).unwrap();
+        let space = FileSpace::mapped(Arc::new(file.reopen().unwrap()), 0).unwrap();
+        death::refuse_to_reserve(answers);
+        let grown = space.grow(5 * 4096);
+        death::refuse_to_reserve(&[]);
+        let kind = |fault| match fault {
+            Fault::Io { action: "grow", source, .. } => source.kind(),
+            other => panic!("{other}"),
+        };
+        let bytes = std::fs::read(file.path()).unwrap();
+        assert_eq!(space.size(), bytes.len() as u64);
+        (grown.map_err(kind), bytes)
+    }
+
+    #[test]
+    fn who_is_interrupted_while_he_reserves_tries_again() {
+        let (grown, bytes) = grow(&[Errno::INTR; 3]);
+        grown.unwrap();
+        assert_eq!(bytes, [vec![7; 4096], vec![0; 4 * 4096]].concat());
+        grow(&vec![Errno::INTR; 10_000]).0.unwrap();
+    }
+
+    #[test]
+    fn where_nothing_can_be_reserved_zeros_are_written() {
+        for errno in [Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL, Errno::IO] {
+            let (grown, bytes) = grow(&[errno]);
+            grown.unwrap();
+            assert_eq!(bytes, [vec![7; 4096], vec![0; 4 * 4096]].concat(), "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_full_leaves_the_file_as_it_was() {
+        let refusals = [
+            (Errno::NOSPC, ErrorKind::StorageFull),
+            (Errno::DQUOT, ErrorKind::QuotaExceeded),
+            (Errno::FBIG, ErrorKind::FileTooLarge),
+        ];
+        for (errno, kind) in refusals {
+            let (grown, bytes) = grow(&[errno]);
+            assert_eq!((grown, bytes), (Err(kind), vec![7; 4096]));
+        }
     }
 }

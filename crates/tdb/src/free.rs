@@ -223,13 +223,15 @@ impl Engine {
         Ok(Placed { offset: place, record: taken })
     }
 
-    /// Makes the database longer by at least this much; what is new becomes a free record.
+    /// Makes the database longer by at least this much; what is new becomes a free record, with what
+    /// was left over in front of it.
     pub(crate) fn expand(&self, wanted: u64) -> Result<(), Fault> {
         // Another process may have made it longer already, which only it knows.
         let size = self.space.refresh()?;
         let new = grown(size, wanted, self.page).ok_or_else(|| self.full(size + wanted))?;
+        let from = self.end_of_use(size)?;
         self.space.grow(new)?;
-        self.adopt(size, new)
+        self.adopt(from, new)
     }
 
     /// Makes a free record of a stretch that is nobody's.

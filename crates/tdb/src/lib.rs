@@ -61,6 +61,7 @@ mod free;
 mod growth;
 mod hash;
 mod header;
+mod leftover;
 mod locks;
 mod marks;
 mod mutexes;

@@ -209,7 +209,7 @@ impl Options {
             false => FileSpace::new(file, base)?,
         };
         let engine = Engine::new(Space::File(file), header.shape(), self.settings, locks)?;
-        engine.recover_while_opening()?;
+        engine.recover()?;
         engine.locks.give_up(right);
         Ok(engine)
     }

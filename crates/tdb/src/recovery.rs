@@ -2,6 +2,17 @@
 //!
 //! What a transaction is about to overwrite stands in the recovery area; as long as the area says so,
 //! the old bytes count. Whoever gets a lock looks there first.
+//!
+//! Why the right to open is the only lock that is taken: it is enough, and whoever waited for it while
+//! he has the range of all records, or the reverse, would stand in a circle with libtdb, which takes
+//! both. It is enough, because
+//! - whoever writes a transaction has it for as long as the area counts, and so has everybody who
+//!   undoes one: an area that counts, seen by whoever has it, is a dead one's, and changes under
+//!   nobody's hands but his;
+//! - the dead one had locked all lists and records before the area began to count, so no lock on them
+//!   is older than his death, and who gets his first one later finds that the area counts until the
+//!   very last write, and gives it back before he believes or changes anything.
+//!
 //! Invariants: nothing is applied before all of it was found sound; applying it twice, or once more
 //! after being killed in the middle, comes to the same; afterwards the file passes libtdb's own check,
 //! also where the transaction had made it longer (libtdb leaves the new part as it was cut off, and
@@ -104,33 +115,16 @@ impl Engine {
 
     /// Undoes an interrupted transaction while others have the file open.
     pub(crate) fn lock_and_recover(&self) -> Result<(), Fault> {
+        let right = (byte::OPEN, 1);
         let patience = self.locks.patience(Wait::Yes);
-        self.locks.take((ALL_BYTES, 0), Kind::Exclusive, &patience, "the whole database")?;
-        let outcome = self
-            .locks
-            .take((byte::OPEN, 1), Kind::Exclusive, &patience, "the right to open")
-            .and_then(|()| {
-                let outcome = self.recover();
-                self.locks.give_up((byte::OPEN, 1));
-                outcome
-            });
-        self.locks.give_up((ALL_BYTES, 0));
-        outcome
-    }
-
-    /// Undoes an interrupted transaction before anything is read, under the right to open.
-    pub(crate) fn recover_while_opening(&self) -> Result<(), Fault> {
-        if !self.needs_recovery()? {
-            return Ok(());
-        }
-        let patience = self.locks.patience(Wait::Yes);
-        self.locks.take((ALL_BYTES, 0), Kind::Exclusive, &patience, "the whole database")?;
+        self.locks.take(right, Kind::Exclusive, &patience, "the right to open")?;
         let outcome = self.recover();
-        self.locks.give_up((ALL_BYTES, 0));
+        self.locks.give_up(right);
         outcome
     }
 
-    /// Undoes an interrupted transaction, if there is one; whoever calls keeps everybody else out.
+    /// Undoes an interrupted transaction, if there is one; whoever calls has the right to open, or all
+    /// locks of the transaction itself.
     pub(crate) fn recover(&self) -> Result<(), Fault> {
         let size = self.space.refresh()?;
         let offset = self.recovery_start()?;
@@ -171,13 +165,15 @@ impl Engine {
     }
 }
 
-/// Where the range of all lists and records begins.
-const ALL_BYTES: u64 = crate::header::HEADER_BYTES as u64;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::range;
+    use crate::{Create, Options, Store};
     use proptest::prelude::*;
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+    use std::time::Duration;
 
     fn blob(entries: &[(u32, &[u8])]) -> Vec<u8> {
         let mut blob = Vec::new();
@@ -207,6 +203,39 @@ mod tests {
         let mut longer = blob(&[(0, b"good")]);
         longer[4] = 200;
         pieces(&longer, 8192, 16384, ByteOrder::Little).unwrap_err();
+    }
+
+    /// As libtdb's processes that undo a transaction do: they hold all records, and wait for the right to
+    /// open. Nobody who has that right waits for them.
+    #[test]
+    fn who_undoes_a_transaction_waits_for_the_right_to_open_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("db"), folder.path().join("other"));
+        let options = Options::new().create(Create::Missing).wait(Duration::ZERO);
+        let mut database = options.open(&path).unwrap();
+        database.store(b"key", b"value", Store::Insert).unwrap();
+        let mut transaction = database.transaction().unwrap();
+        transaction.store(b"key", b"other", Store::Replace).unwrap();
+        let prepared = transaction.prepare().unwrap();
+        let pending = std::fs::read(&path).unwrap();
+        prepared.cancel().unwrap();
+
+        let recoverer = File::options().read(true).write(true).create_new(true).open(&other);
+        let recoverer = recoverer.unwrap();
+        recoverer.write_all_at(&pending, 0).unwrap();
+        assert!(range::try_lock(&recoverer, Kind::Exclusive, 168, 0).unwrap());
+        let opened = options.open(&other).unwrap();
+        range::unlock(&recoverer, 168, 0).unwrap();
+        assert_eq!(opened.fetch(b"key").unwrap().unwrap(), b"value");
+
+        recoverer.write_all_at(&pending, 0).unwrap();
+        assert!(range::try_lock(&recoverer, Kind::Exclusive, 0, 1).unwrap());
+        let error = opened.fetch(b"key").unwrap_err();
+        assert!(matches!(error.fault(), Fault::Busy { what: "the right to open", .. }), "{error}");
+        assert!(range::probe(&recoverer, Kind::Exclusive, 168, 0).unwrap(), "nothing is kept");
+        range::unlock(&recoverer, 0, 1).unwrap();
+        assert_eq!(opened.fetch(b"key").unwrap().unwrap(), b"value");
+        assert!(opened.check().unwrap().is_clean());
     }
 
     proptest! {

@@ -6,6 +6,7 @@ mod dice;
 mod fuzz;
 mod garbage;
 mod golden;
+mod growth;
 mod hammer;
 mod killed;
 mod libtdb;

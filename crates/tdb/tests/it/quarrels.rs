@@ -4,9 +4,10 @@
 //! Source: the TDB specification, section 22.
 
 use crate::peer::{Libtdb, Open, flag};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
-use tdb::{Create, Database, Fault, Options, Store};
+use tdb::{Create, Database, Fault, Header, Options, Store};
 
 const RECORDS: u32 = 40;
 
@@ -229,5 +230,90 @@ fn each_side_undoes_what_the_other_was_killed_in() {
         assert!(report.is_clean(), "{:?}", report.findings);
         assert_eq!(report.live, u64::from(RECORDS));
         assert_eq!(report.dead_space, []);
+
+        let before = ours.check().unwrap().live;
+        drop(ours);
+        for (size, known) in [(20, true), (5000, true), (100_000, true), (5000, false)] {
+            let pending = pending(&path, size);
+            let left = folder.path().join(format!("{size}-{known}.tdb"));
+            let mut theirs = Libtdb::start().unwrap();
+            let flags = if mutexes { flag::MUTEXES } else { 0 };
+            let how = Open { hash_size: 0, flags, read_only: false };
+            if known {
+                // It has the file open already when the writer dies.
+                std::fs::copy(&path, &left).unwrap();
+                theirs.try_open(&left, how).unwrap();
+                overwrite(&left, &pending);
+            } else {
+                std::fs::write(&left, &pending).unwrap();
+                theirs.try_open(&left, how).unwrap();
+            }
+            assert_eq!(theirs.get(b"new").unwrap(), None);
+            assert_eq!(theirs.dump().unwrap().len() as u64, before);
+            assert!(theirs.is_sound(), "{size} {known} {mutexes}");
+            theirs.store("replace", b"new", &vec![b'n'; 200_000]).unwrap();
+            assert!(theirs.is_sound(), "{size} {known} {mutexes}");
+            drop(theirs);
+            let report = Options::new().open(&left).unwrap().check().unwrap();
+            assert!(report.is_clean(), "{:?}", report.findings);
+            assert_eq!((report.live, report.dead_space), (before + 1, vec![]));
+        }
+    }
+}
+
+/// The file as one of ours leaves it who is killed when his transaction is prepared; of its mutexes the
+/// kernel would say so, and here nobody has them. The file itself stays as it is, but for its length.
+fn pending(path: &Path, size: usize) -> Vec<u8> {
+    let mut ours = Options::new().unsynced().open(path).unwrap();
+    let at_rest = std::fs::read(path).unwrap();
+    let mutexes = ..Header::parse(at_rest.first_chunk().unwrap()).unwrap().mutex_size as usize;
+    let mut transaction = ours.transaction().unwrap();
+    transaction.store(b"new", &vec![b'n'; size], Store::Insert).unwrap();
+    let prepared = transaction.prepare().unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[mutexes].copy_from_slice(&at_rest[mutexes]);
+    prepared.cancel().unwrap();
+    bytes
+}
+
+/// Writes into a file that others have open, without making it shorter.
+fn overwrite(path: &Path, bytes: &[u8]) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(bytes, 0).unwrap();
+}
+
+/// Those who undo a transaction and those who open the file at that moment wait for the same locks,
+/// and come to an end.
+#[test]
+fn some_open_a_file_while_others_undo_what_was_left_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tdb");
+    let ours = make(&path, false);
+    drop(ours);
+    let pending = pending(&path, 5000);
+    let options = Options::new().wait(Duration::from_mins(1));
+    let mut known = [options.open(&path).unwrap(), options.open(&path).unwrap()];
+    let Some(first) = peer(&path, false) else { return };
+    let mut theirs = [first, peer(&path, false).unwrap()];
+    let get = serde_json::json!({"do": "get", "key": "6e6577"});
+    for round in 0..60 {
+        overwrite(&path, &pending);
+        for one in &mut theirs {
+            one.say(&get);
+        }
+        std::thread::scope(|scope| {
+            for one in &mut known {
+                scope.spawn(move || assert_eq!(one.fetch(b"new").unwrap(), None));
+            }
+            for _ in 0..2 {
+                scope.spawn(|| drop(options.open(&path).unwrap()));
+            }
+        });
+        for one in &mut theirs {
+            assert_eq!(one.hear().unwrap(), serde_json::Value::Null, "round {round}");
+        }
+        let report = known[0].check().unwrap();
+        assert!(report.is_clean(), "{:?}", report.findings);
+        assert_eq!(report.live, u64::from(RECORDS));
     }
 }
