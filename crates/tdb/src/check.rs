@@ -159,7 +159,7 @@ impl Physical<'_> {
         let record = self.engine.header_at(offset)?;
         match record.magic {
             magic::USED | magic::DEAD | magic::FREE => self.record(offset, record, listed),
-            magic::IDLE | magic::RECOVERY if self.recovery == Some(offset) => {
+            magic::IDLE | magic::PAD | magic::RECOVERY if self.recovery == Some(offset) => {
                 record.bounded(offset, self.size).map(Record::total)
             }
             magic::IDLE | magic::PAD => self.dead_space(offset, listed),

@@ -42,6 +42,24 @@ pub(crate) struct Placed {
     pub(crate) record: Record,
 }
 
+/// What a search for a key came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Found {
+    Here(Placed),
+    Nowhere { dead: u32 },
+}
+
+/// What a chain holds of one key, and of nobody.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// The record of the key, and where its offset stands.
+    pub(crate) newest: Option<(Placed, u64)>,
+    /// What the same key has behind it, left by somebody who was killed.
+    pub(crate) others: Vec<Placed>,
+    /// Deleted records.
+    pub(crate) dead: u32,
+}
+
 /// What was met on chains so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Met {
@@ -110,9 +128,12 @@ impl Engine {
 
     /// What stands where a record begins, believed as far as that it lies inside the file.
     pub(crate) fn header_at(&self, offset: u64) -> Result<Record, Fault> {
-        self.space.within(offset, RECORD_BYTES)?;
+        if !offset.is_multiple_of(4) {
+            begins(offset, self.shape, self.space.size())?;
+        }
+        let words = self.space.words(offset, self.shape.order)?;
         begins(offset, self.shape, self.space.size())?;
-        Ok(Record::of(self.space.words(offset, self.shape.order)?))
+        Ok(Record::of(words))
     }
 
     /// A record of a hash chain, whose key and data may be read.
@@ -238,6 +259,41 @@ impl Engine {
             }
         }
         Ok(None)
+    }
+
+    /// As [`Engine::find`], and how many deleted records the chain has, which is only known where the
+    /// whole of it was looked at: where nothing was found.
+    pub(crate) fn find_or_count(&self, key: &[u8], hash: u32) -> Result<Found, Fault> {
+        let mut dead = 0;
+        for placed in self.walk(List::Chain(self.shape.chain(hash))) {
+            let placed = placed?;
+            if placed.record.magic == magic::DEAD {
+                dead += 1;
+            } else if self.is_of(placed, key, hash)? {
+                return Ok(Found::Here(placed));
+            }
+        }
+        Ok(Found::Nowhere { dead })
+    }
+
+    /// Looks at a whole chain for what has to be known to delete the value of a key.
+    pub(crate) fn survey(&self, key: &[u8], hash: u32) -> Result<Survey, Fault> {
+        let chain = List::Chain(self.shape.chain(hash));
+        let mut survey = Survey::default();
+        let mut slot = chain.head();
+        for placed in self.walk(chain) {
+            let placed = placed?;
+            if placed.record.magic == magic::DEAD {
+                survey.dead += 1;
+            } else if self.is_of(placed, key, hash)? {
+                match survey.newest {
+                    None => survey.newest = Some((placed, slot)),
+                    Some(_) => survey.others.push(placed),
+                }
+            }
+            slot = placed.offset;
+        }
+        Ok(survey)
     }
 
     /// Whether a record of a chain holds a value of this key.

@@ -167,6 +167,9 @@ impl Locks {
         if let Some(all) = self.all.get() {
             return covers(all.kind, kind).map(|()| false);
         }
+        if self.are_off() {
+            return Ok(false);
+        }
         let offset = lock_byte(list);
         let mut held = self.held.borrow_mut();
         let is_first = held.is_empty();
@@ -206,7 +209,7 @@ impl Locks {
     }
 
     pub(crate) fn release_list(&self, list: List) {
-        if self.all.get().is_some() {
+        if self.are_off() || self.all.get().is_some() {
             return;
         }
         let offset = lock_byte(list);

@@ -10,6 +10,8 @@
 //!              └─ somebody has: unlock chain, lock all, unlock all ─► again
 //! all:    lock all, say so, for each chain: lock, unlock ── rest free ─► ours
 //!              └─ rest held: say no, unlock all, pause ─────────────────► again
+//! more:   rest free, say exclusive, for each chain: lock, unlock ────────► ours alone
+//!              └─ rest held, or a chain stays held: say shared, pause ──────► again
 //! ```
 //!
 //! Why the rest is only tried: a traverser of libtdb keeps its record while it waits for the next
@@ -24,6 +26,7 @@ use crate::os::mutex::{Locked, MutexArea, State, Wait, Which};
 use crate::os::range::Kind;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// How often a chain is tried before others were faster too often. Each time, somebody had all
 /// records in between.
@@ -234,22 +237,37 @@ impl<P: Primitives> Mutexes<P> {
         }
         let mut died = false;
         loop {
-            self.area.set_state(State::Exclusive);
-            let outcome = self.everybody_out(wait, &mut died).and_then(|out| match out {
-                true => try_rest(Kind::Exclusive),
+            // The rest first, without a word: then nobody stands on a record. Who did, and met the
+            // word, would sleep on the mutex of all records, and nobody could wake him.
+            let outcome = try_rest(Kind::Exclusive).and_then(|rest| match rest {
+                true => self.say_and_pass(&mut died, &mut try_rest),
                 false => Ok(false),
             });
-            if let Ok(true) = outcome {
+            if outcome? {
                 self.all = Some(Kind::Exclusive);
                 return Ok(if died { Locked::OwnerDied } else { Locked::Yes });
             }
-            // Those who only read can go on meanwhile.
-            self.area.set_state(State::Shared);
-            outcome?;
             if !wait.pause() {
                 return Ok(Locked::Busy);
             }
         }
+    }
+
+    /// Says that all is exclusive, and passes through every chain, not waiting for long: who has one
+    /// may want a record, which the rest of the lock keeps from him. If he stays, all is shared again.
+    fn say_and_pass(
+        &self,
+        died: &mut bool,
+        try_rest: &mut impl FnMut(Kind) -> io::Result<bool>,
+    ) -> io::Result<bool> {
+        self.area.set_state(State::Exclusive);
+        let out = self.everybody_out(&mut Short::new(), died);
+        if !matches!(out, Ok(true)) {
+            self.area.set_state(State::Shared);
+            // From exclusive to shared, which nobody can refuse.
+            try_rest(Kind::Shared)?;
+        }
+        out
     }
 
     /// Gives all records back; `release_rest` unlocks the range that `try_rest` locked.
@@ -321,6 +339,31 @@ impl<P: Primitives> Drop for Mutexes<P> {
             // The range of the file goes with the descriptor that it was locked through.
             let _ = self.all_unlock(|| Ok(()));
         }
+    }
+}
+
+/// A wait that somebody else may be waiting for.
+struct Short {
+    end: Instant,
+}
+
+/// Long enough for whoever has a chain and wants nothing else.
+const SHORT: Duration = Duration::from_millis(20);
+
+impl Short {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { end: now.checked_add(SHORT).unwrap_or(now) }
+    }
+}
+
+impl Waiting for Short {
+    fn stretch(&mut self) -> Wait {
+        if Instant::now() < self.end { Wait::Until(self.end) } else { Wait::No }
+    }
+
+    fn pause(&mut self) -> bool {
+        false
     }
 }
 

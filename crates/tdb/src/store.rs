@@ -6,7 +6,7 @@
 //! followed after every single write; nothing is freed that somebody stands on.
 //! Source: the TDB specification, sections 10, 11.4, 13.2 to 13.4, 16 and 22.7.
 
-use crate::engine::{Engine, Met, Placed};
+use crate::engine::{Engine, Found, Met, Placed};
 use crate::error::Fault;
 use crate::header::{ByteOrder, List, at};
 use crate::locks::{Kind, Wait, byte};
@@ -68,18 +68,31 @@ impl Engine {
         let hash = self.shape.hash.of(key);
         let chain = List::Chain(self.shape.chain(hash));
         let _locked = self.lock_list(chain, Kind::Exclusive)?;
-        let old = self.find(key, hash)?.ok_or(Fault::NotFound)?;
-        self.remove(key, old)
+        if self.remove(key, hash)? { Ok(()) } else { Err(Fault::NotFound) }
     }
 
-    fn remove(&self, key: &[u8], old: Placed) -> Result<(), Fault> {
+    /// Deletes the value of a key; false if there is none.
+    fn remove(&self, key: &[u8], hash: u32) -> Result<bool, Fault> {
+        let survey = self.survey(key, hash)?;
+        let Some((old, slot)) = survey.newest else { return Ok(false) };
         // What a killed process left behind the newest value must not come back to life. It goes
-        // first: whoever is killed here leaves the newest.
-        self.bury_others(key, old.record.hash, old)?;
+        // first, from the back: whoever is killed here leaves the newest.
+        survey.others.iter().rev().try_for_each(|placed| self.bury(*placed))?;
         self.bury(old)?;
         self.count_change()?;
-        let chain = List::Chain(self.shape.chain(old.record.hash));
-        self.trim(chain, self.settings.max_dead)
+        let dead = survey.dead + survey.others.len() as u32 + 1;
+        if self.settings.max_dead < dead {
+            if dead == 1 && self.nobody_stands_on(old.offset)? {
+                // Mostly it is the only one, and it is known where it stands.
+                let _free = self.lock_list(List::Free, Kind::Exclusive)?;
+                self.write_number(slot, u64::from(old.record.next))?;
+                let record = Record { magic: magic::DEAD, ..old.record };
+                self.give_back(old.offset, record)?;
+            } else {
+                self.trim(List::Chain(self.shape.chain(hash)), self.settings.max_dead)?;
+            }
+        }
+        Ok(true)
     }
 
     /// Deletes the records of a chain for which `keep` says no.
@@ -121,49 +134,51 @@ impl Engine {
         let hash = self.shape.hash.of(key);
         let chain = List::Chain(self.shape.chain(hash));
         let _locked = self.lock_list(chain, Kind::Exclusive)?;
-        let old = self.find(key, hash)?;
+        let old = self.find_or_count(key, hash)?;
         match old {
-            Some(old) => self.data_into(old, buffer)?,
-            None => buffer.clear(),
+            Found::Here(old) => self.data_into(old, buffer)?,
+            Found::Nowhere { .. } => buffer.clear(),
         }
-        let mut value = Value::new(std::mem::take(buffer), old.is_some());
+        let is_there = matches!(old, Found::Here(_));
+        let mut value = Value::new(std::mem::take(buffer), is_there);
         let outcome = change(&mut value);
         let fate;
         (*buffer, fate) = value.end();
         match (fate, old) {
-            (Fate::Kept, _) | (Fate::Removed, None) => {}
+            (Fate::Kept, _) | (Fate::Removed, Found::Nowhere { .. }) => {}
             (Fate::Set, old) => self.put(key, hash, buffer, old)?,
-            (Fate::Removed, Some(old)) => self.remove(key, old)?,
+            (Fate::Removed, Found::Here(_)) => self.remove(key, hash).map(drop)?,
         }
         Ok(outcome)
     }
 
     fn store_locked(&self, key: &[u8], hash: u32, data: &[u8], how: Store) -> Result<(), Fault> {
-        let old = self.find(key, hash)?;
+        let old = self.find_or_count(key, hash)?;
         match (how, old) {
-            (Store::Insert, Some(_)) => Err(Fault::Exists),
-            (Store::Modify, None) => Err(Fault::NotFound),
+            (Store::Insert, Found::Here(_)) => Err(Fault::Exists),
+            (Store::Modify, Found::Nowhere { .. }) => Err(Fault::NotFound),
             (_, old) => self.put(key, hash, data, old),
         }
     }
 
     /// Puts a value in the place of the old one, if there is one.
-    fn put(&self, key: &[u8], hash: u32, data: &[u8], old: Option<Placed>) -> Result<(), Fault> {
+    fn put(&self, key: &[u8], hash: u32, data: &[u8], old: Found) -> Result<(), Fault> {
         let payload = key.len() as u64 + data.len() as u64;
         if u64::from(u32::MAX) < payload {
             return Err(Fault::Full { size: self.space.size(), wanted: payload });
         }
-        if let Some(old) = old
-            && self.update_in_place(old, key, data)?
-        {
-            return self.count_change();
-        }
-        let Some(old) = old else {
-            if !self.refill_dead(key, hash, data)? {
-                let place = self.place(hash, payload)?;
-                self.link(place, key, hash, data)?;
+        let old = match old {
+            Found::Here(old) if self.update_in_place(old, key, data)? => {
+                return self.count_change();
             }
-            return self.count_change();
+            Found::Here(old) => old,
+            Found::Nowhere { dead } => {
+                if dead == 0 || !self.refill_dead(key, hash, data)? {
+                    let place = self.place(hash, payload, 0 < dead)?;
+                    self.link(place, key, hash, data)?;
+                }
+                return self.count_change();
+            }
         };
         let chain = List::Chain(self.shape.chain(hash));
         if self.gives_up_first() {
@@ -171,11 +186,11 @@ impl Engine {
             self.bury(old)?;
             self.count_change()?;
             self.trim(chain, self.settings.max_dead)?;
-            let place = self.place(hash, payload)?;
+            let place = self.place(hash, payload, true)?;
             self.link(place, key, hash, data)?;
             return self.count_change();
         }
-        let place = self.place(hash, payload)?;
+        let place = self.place(hash, payload, true)?;
         self.move_to(place, old, key, hash, data)?;
         self.bury_others(key, hash, place)?;
         self.trim(chain, self.settings.max_dead)?;
@@ -321,7 +336,8 @@ impl Engine {
     }
 
     /// Finds a place for a new record of a chain: that of a deleted record, or one of the free list.
-    fn place(&self, hash: u32, payload: u64) -> Result<Placed, Fault> {
+    /// `may_trim`: the chain may have deleted records, which are freed first.
+    fn place(&self, hash: u32, payload: u64, may_trim: bool) -> Result<Placed, Fault> {
         let own = List::Chain(self.shape.chain(hash));
         if 0 < self.settings.max_dead {
             for step in 0..self.shape.hash_size {
@@ -332,13 +348,17 @@ impl Engine {
                     return Ok(place);
                 }
                 if let Some(_free) = self.try_lock_list(List::Free, Kind::Exclusive)? {
-                    self.trim(own, 0)?;
+                    if may_trim {
+                        self.trim(own, 0)?;
+                    }
                     return self.take(payload);
                 }
             }
         }
         let _free = self.lock_list(List::Free, Kind::Exclusive)?;
-        self.trim(own, 0)?;
+        if may_trim {
+            self.trim(own, 0)?;
+        }
         self.take(payload)
     }
 

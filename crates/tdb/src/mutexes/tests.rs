@@ -157,7 +157,7 @@ fn all_records_are_had_when_every_chain_was_passed_through_and_the_rest_is_ours(
     assert!(mutexes.all_lock(Kind::Shared, &mut Wait::No, &mut rest).is_err());
     assert!(mutexes.chain_lock(Kind::Shared, 0, &mut Wait::No).is_err());
     assert_eq!(mutexes.all_upgrade(&mut Wait::No, &mut rest).unwrap(), Locked::Yes);
-    assert_eq!(script.take(), "Exclusive +0 -0 +1 -1 rest Exclusive");
+    assert_eq!(script.take(), "rest Exclusive Exclusive +0 -0 +1 -1");
     assert_eq!(mutexes.all_upgrade(&mut Wait::No, &mut rest).unwrap(), Locked::Yes);
     assert_eq!(script.take(), "", "there is nothing more to have");
     let release = || {
@@ -213,17 +213,17 @@ fn an_upgrade_that_is_not_granted_leaves_what_there_was() {
     let mut mutexes = Mutexes::new(&script);
     assert_eq!(mutexes.all_lock(Kind::Shared, &mut Wait::No, |_| Ok(true)).unwrap(), Locked::Yes);
     script.take();
+    // Somebody stands on a record: he is told nothing, so that he can go on.
     assert_eq!(mutexes.all_upgrade(&mut Wait::No, |_| Ok(false)).unwrap(), Locked::Busy);
-    assert_eq!(script.take(), "Exclusive +0 -0 +1 -1 Shared");
     assert!(mutexes.all_upgrade(&mut Wait::No, |_| Err(io::Error::other("no"))).is_err());
-    assert_eq!(script.take(), "Exclusive +0 -0 +1 -1 Shared");
+    assert_eq!(script.take(), "");
     let mut tries = 0;
     let rest = |_| {
         tries += 1;
         Ok(tries == 2)
     };
     assert_eq!(mutexes.all_upgrade(&mut soon(), rest).unwrap(), Locked::Yes);
-    assert_eq!(script.take(), "Exclusive +0 -0 +1 -1 Shared Exclusive +0 -0 +1 -1");
+    assert_eq!(script.take(), "Exclusive +0 -0 +1 -1");
 }
 
 #[test]
