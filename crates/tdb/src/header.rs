@@ -10,7 +10,7 @@ use crate::hash::HashKind;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 168;
 /// What a file begins with, with the byte that ends it; what follows up to byte 32 is ignored.
-const WORDS: &[u8; 10] = b"TDB file\n\0";
+pub(crate) const WORDS: &[u8; 10] = b"TDB file\n\0";
 const VERSION: u32 = 0x2601_196D;
 /// The number of a used record, whose hash tells which hash function made the file.
 const HASHED_NUMBER: u32 = 0x2601_1999;

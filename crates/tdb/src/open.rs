@@ -6,17 +6,19 @@
 //! Why that sign is always shown, and kept: libtdb shows it only where it was asked to empty files
 //! that nobody uses, and so empties them under the feet of all others, and initialises mutexes that
 //! are held. Who shows it is safe from both.
-//! Invariants: a file that is no TDB file is never overwritten, but for an empty one; what an
-//! interrupted transaction left is undone before anything is read.
+//! Invariants: a file that is no TDB file is never overwritten, but for an empty one, nor is one that
+//! holds a record, unless that was asked for; mutexes are made anew only by somebody who is known to be
+//! alone; nobody who keeps others from opening waits long for anything else; what an interrupted transaction left is undone before anything is read.
 //! Source: the TDB specification, sections 6.1 to 6.3, 22.4, 22.9 and 22.11.
 
 use crate::database::Database;
 use crate::engine::{Engine, Settings};
 use crate::error::{Error, Fault};
-use crate::file::FileSpace;
+use crate::file::{FileSpace, reserve};
 use crate::hash::HashKind;
-use crate::header::{ByteOrder, HEADER_BYTES, Header, at};
+use crate::header::{ByteOrder, HEADER_BYTES, Header, WORDS, at};
 use crate::locks::{Kind, Locks, Wait, byte};
+use crate::os::lease;
 use crate::os::mutex::{MutexArea, area_bytes};
 use crate::os::page::page_size;
 use crate::space::Space;
@@ -33,6 +35,18 @@ const HASH_SIZE: u32 = 131;
 const MAX_DEAD_VOLATILE: u32 = 5;
 /// How long a lock is waited for, unless asked otherwise.
 const WAIT: Duration = Duration::from_mins(1);
+
+/// What is locked while a database is opened.
+const RIGHT_TO_OPEN: (u64, u64) = (byte::OPEN, 1);
+/// What everybody locks who has it open and shows it.
+const IN_USE: (u64, u64) = (byte::ACTIVE, 1);
+/// All lists and records.
+const ALL: (u64, u64) = (HEADER_BYTES as u64, 0);
+/// How long everything is waited for while others are kept from opening: whoever has it may wait for
+/// just that.
+const CIRCLE_WAIT: Duration = Duration::from_millis(20);
+/// Bytes that are looked through at a time.
+const PIECE_BYTES: u64 = 64 * 1024;
 
 /// What is done about a file that is not there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -199,10 +213,20 @@ impl Options {
         let file = options.open(path).map_err(|why| failed("open the file to write", why))?;
         let file = Arc::new(file);
         let mut locks = Locks::new(self.locking.then(|| Arc::clone(&file)), self.wait);
-        let right = (byte::OPEN, 1);
-        locks.take(right, Kind::Exclusive, &locks.patience(Wait::Yes), "the right to open")?;
         // Whatever fails from here on closes the file, and its locks with it.
-        let header = self.first_look(&file, &mut locks)?;
+        let header = self.first_look(&file, &locks)?;
+        if header.mutex_size != 0 && self.locking {
+            let area = mutex_area(&file, &header)?;
+            // What is locked was locked by dead ones, whom the kernel has told of nobody if the machine
+            // was started anew since. Where nobody knows whether others have the file open, the mutexes
+            // stay as they are: those of libtdb that do show it only if they were the first.
+            if locks.try_take(IN_USE, Kind::Exclusive)? && lease::is_alone(&file) {
+                area.initialise().map_err(|why| failed("initialise the mutexes", why))?;
+            }
+            locks.use_mutexes(area);
+        }
+        let what = "the sign that the file is in use";
+        locks.take(IN_USE, Kind::Shared, &locks.patience(Wait::Yes), what)?;
         let base = header.mutex_size.into();
         let file = match self.mapped {
             true => FileSpace::mapped(file, base)?,
@@ -210,69 +234,128 @@ impl Options {
         };
         let engine = Engine::new(Space::File(file), header.shape(), self.settings, locks)?;
         engine.recover()?;
-        engine.locks.give_up(right);
+        engine.locks.give_up(RIGHT_TO_OPEN);
         Ok(engine)
     }
 
-    /// Creates, empties, or just reads the header; shows that the file is in use.
-    fn first_look(&self, file: &File, locks: &mut Locks) -> Result<Header, Fault> {
-        let in_use = (byte::ACTIVE, 1);
-        if self.clear_if_first && locks.try_take(in_use, Kind::Exclusive)? {
-            let all = (HEADER_BYTES as u64, 0);
-            locks.take(all, Kind::Exclusive, &locks.patience(Wait::Yes), "the whole database")?;
-            self.make(file)?;
-            locks.give_up(all);
-        } else if is_unmade(file)? {
+    /// Takes the right to open, creates or empties the file, or just reads its header.
+    fn first_look(&self, file: &File, locks: &Locks) -> Result<Header, Fault> {
+        let patience = locks.patience(Wait::Yes);
+        let what = "the whole database";
+        loop {
+            locks.take(RIGHT_TO_OPEN, Kind::Exclusive, &patience, "the right to open")?;
+            if !self.clear_if_first || !locks.try_take(IN_USE, Kind::Exclusive)? {
+                break;
+            }
+            if length(file)? != 0 {
+                begins_as_one(file)?;
+            }
+            // Somebody of libtdb who shows no sign may hold it, and wait for the right to open: what is
+            // held is given up again before he is waited for any longer.
+            match locks.take(ALL, Kind::Exclusive, &patience.at_most(CIRCLE_WAIT), what) {
+                Ok(()) => {
+                    self.make(file)?;
+                    locks.give_up(ALL);
+                    return read_header(file);
+                }
+                Err(Fault::Busy { .. }) => {}
+                Err(fault) => return Err(fault),
+            }
+            locks.give_up(IN_USE);
+            locks.give_up(RIGHT_TO_OPEN);
+            patience.pause(what)?;
+        }
+        if is_unmade(file)? && (length(file)? == 0 || locks.try_take(IN_USE, Kind::Exclusive)?) {
             if self.create == Create::Never {
                 return Err(Fault::NotTdb { expected: AT_LEAST });
             }
             self.make(file)?;
         }
-        let header = read_header(file)?;
-        if header.mutex_size != 0 && self.locking {
-            let area = mutex_area(file, &header)?;
-            // Nobody else has the file open, so what is locked was locked by dead ones.
-            if locks.try_take(in_use, Kind::Exclusive)? {
-                area.initialise().map_err(|why| failed("initialise the mutexes", why))?;
-            }
-            locks.use_mutexes(area);
-        }
-        let what = "the sign that the file is in use";
-        locks.take(in_use, Kind::Shared, &locks.patience(Wait::Yes), what)?;
-        Ok(header)
+        read_header(file)
     }
 
-    /// Makes an empty database of the file.
+    /// Makes an empty database of the file. The header comes first, by one write: whoever finds a file
+    /// with nothing but a header, and shorter than that says, makes it again.
     fn make(&self, file: &File) -> Result<(), Fault> {
         let mut header = Header::new(self.hash_size, self.hash, self.order)?;
         if self.mutexes {
             header.mutex_size = mutex_bytes(self.hash_size)?;
         }
-        let base = u64::from(header.mutex_size);
-        let mut bytes = header.encode().to_vec();
-        bytes.resize(header.shape().data_start() as usize, 0);
         file.set_len(0).map_err(|why| failed("empty", why))?;
-        if self.mutexes {
-            // First of all: by it, whoever comes after a killed one sees what this was to become.
-            file.write_all_at(&header.encode(), 0).map_err(|why| failed("create", why))?;
-            let area = file.set_len(base).and_then(|()| MutexArea::map(file, self.hash_size));
-            let made = area.and_then(|area| area.initialise());
-            made.map_err(|why| failed("make the mutexes of", why))?;
+        let made = fill(file, &header);
+        if made.is_err() {
+            // So that a full disk is not kept full; if it can't be, it is found to be unmade.
+            let _emptied = file.set_len(0);
         }
-        file.write_all_at(&bytes, base).map_err(|why| failed("create", why))
+        made
     }
 }
 
-/// Whether the file is empty, or was left before its mutexes and heads were made.
+/// Fills an empty file. Everything is reserved before it is written through a mapping, and the file has
+/// its whole length only when all of it is there.
+fn fill(file: &File, header: &Header) -> Result<(), Fault> {
+    let (bytes, base) = (header.encode(), u64::from(header.mutex_size));
+    let behind = HEADER_BYTES as u64;
+    let create = |why| failed("create", why);
+    file.write_all_at(&bytes, 0).map_err(create)?;
+    if base != 0 {
+        reserve(file, behind, base - behind).map_err(create)?;
+        let made = MutexArea::map(file, header.hash_size).and_then(|area| area.initialise());
+        made.map_err(|why| failed("make the mutexes of", why))?;
+        file.write_all_at(&bytes, base).map_err(create)?;
+    }
+    reserve(file, base + behind, header.shape().data_start() - behind).map_err(create)
+}
+
+/// Whether the file is empty, or was left before all of it was made. Then there is nothing in it that
+/// could be lost, whatever the header says: no record, which is never all zeros.
 fn is_unmade(file: &File) -> Result<bool, Fault> {
     let length = length(file)?;
     if length < HEADER_BYTES as u64 {
         return Ok(length == 0);
     }
     // What is no header at all is told by whoever reads it next.
-    let header = read_header(file).ok().filter(|header| header.mutex_size != 0);
-    let whole = header.map(|header| u64::from(header.mutex_size) + header.shape().data_start());
-    Ok(whole.is_some_and(|whole| length < whole))
+    let Ok(header) = read_header(file) else { return Ok(false) };
+    let base = u64::from(header.mutex_size);
+    if base != 0 && mutex_bytes(header.hash_size).ok() != Some(header.mutex_size) {
+        return Ok(false);
+    }
+    if base + header.shape().data_start() <= length {
+        return Ok(false);
+    }
+    if base == 0 {
+        return are_zeros(file, HEADER_BYTES as u64, length);
+    }
+    // The header stands once more behind the mutexes, or part of it.
+    let bytes = header.encode();
+    let mut found = vec![0; length.saturating_sub(base).min(HEADER_BYTES as u64) as usize];
+    file.read_exact_at(&mut found, base).map_err(short_or_unreadable)?;
+    let is_new = bytes.starts_with(&found) || found.iter().all(|byte| *byte == 0);
+    Ok(is_new && are_zeros(file, base + HEADER_BYTES as u64, length)?)
+}
+
+fn are_zeros(file: &File, from: u64, to: u64) -> Result<bool, Fault> {
+    let mut offset = from;
+    while offset < to {
+        let mut piece = vec![0; (to - offset).min(PIECE_BYTES) as usize];
+        file.read_exact_at(&mut piece, offset).map_err(short_or_unreadable)?;
+        if piece.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        offset += piece.len() as u64;
+    }
+    Ok(true)
+}
+
+/// Fails for what was never a TDB file, or has lost its beginning.
+fn begins_as_one(file: &File) -> Result<(), Fault> {
+    let mut bytes = [0; WORDS.len()];
+    file.read_exact_at(&mut bytes, 0).map_err(short_or_unreadable)?;
+    if bytes == *WORDS {
+        Ok(())
+    } else {
+        Err(Fault::NotTdb { expected: "the words `TDB file` at the beginning" })
+    }
 }
 
 /// The mutexes of a file that has some, if they are those of this machine.
@@ -346,4 +429,32 @@ fn without_locks(space: Space, header: Header) -> Result<Engine, Fault> {
     let engine = Engine::new(space, header.shape(), Settings::default(), locks)?;
     engine.no_recovery_pending()?;
     Ok(engine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::range;
+    use crate::os::testing::wait_for;
+
+    /// As a process of libtdb does that shows no sign: it has everything, and waits for the right to
+    /// open, which whoever wants to empty the file has.
+    #[test]
+    fn who_empties_a_file_does_not_wait_for_somebody_who_waits_for_him() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        drop(Options::new().create(Create::Missing).open(&path).unwrap());
+        let committer = File::options().read(true).write(true).open(&path).unwrap();
+        assert!(range::try_lock(&committer, Kind::Exclusive, ALL.0, ALL.1).unwrap());
+        let options = Options::new().clear_if_first(true).wait(Duration::from_mins(10));
+        let opener = std::thread::spawn(move || options.open(&path).map(drop));
+        let byte = |question: fn(&File, Kind, u64, u64) -> io::Result<bool>| {
+            question(&committer, Kind::Exclusive, byte::OPEN, 1).unwrap()
+        };
+        wait_for("the one who opens", || !byte(range::probe));
+        wait_for("the right to open", || byte(range::try_lock));
+        assert!(!opener.is_finished());
+        range::unlock(&committer, 0, 0).unwrap();
+        opener.join().unwrap().unwrap();
+    }
 }

@@ -15,6 +15,7 @@
               interface; each block says why it is sound"
 )]
 
+pub(crate) mod lease;
 pub(crate) mod map;
 pub(crate) mod mutex;
 pub(crate) mod page;

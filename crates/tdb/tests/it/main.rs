@@ -11,6 +11,7 @@ mod hammer;
 mod killed;
 mod libtdb;
 mod mutexes;
+mod opening;
 mod peer;
 mod quarrels;
 mod trace;
