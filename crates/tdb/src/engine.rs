@@ -128,12 +128,9 @@ impl Engine {
 
     /// What stands where a record begins, believed as far as that it lies inside the file.
     pub(crate) fn header_at(&self, offset: u64) -> Result<Record, Fault> {
-        if !offset.is_multiple_of(4) {
-            begins(offset, self.shape, self.space.size())?;
-        }
-        let words = self.space.words(offset, self.shape.order)?;
+        self.space.within(offset, RECORD_BYTES)?;
         begins(offset, self.shape, self.space.size())?;
-        Ok(Record::of(words))
+        Ok(Record::of(self.space.words(offset, self.shape.order)?))
     }
 
     /// A record of a hash chain, whose key and data may be read.
