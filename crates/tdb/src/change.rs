@@ -84,7 +84,7 @@ impl Database {
 
     /// Adds bytes to the end of a value; a key without one gets one.
     pub fn append(&mut self, key: &[u8], more: &[u8]) -> Result<(), Error> {
-        self.change(|engine| engine.append(key, more))
+        self.update(key, |value| value.edit().extend_from_slice(more))
     }
 
     /// Deletes a value.

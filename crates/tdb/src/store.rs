@@ -54,15 +54,6 @@ impl Engine {
         self.count_change()
     }
 
-    /// Adds bytes to the end of a value, or begins one with them.
-    pub(crate) fn append(&self, key: &[u8], more: &[u8]) -> Result<(), Fault> {
-        let hash = self.shape.hash.of(key);
-        let chain = List::Chain(self.shape.chain(hash));
-        let _locked = self.lock_list(chain, Kind::Exclusive)?;
-        let old = self.find(key, hash)?.map(|at| self.data(at)).transpose()?.unwrap_or_default();
-        self.store_locked(key, hash, &[&old, more].concat(), Store::Replace)
-    }
-
     /// Deletes the value of a key.
     pub(crate) fn delete(&self, key: &[u8]) -> Result<(), Fault> {
         let hash = self.shape.hash.of(key);
