@@ -56,6 +56,8 @@ fn h21_a_request_in_flight_finishes_or_has_the_time_that_is_configured() {
     );
     let setting = Setting { services, ..Setting::default() };
     let mut house = House::start(&programs.holdfast, &setting).unwrap();
+    let running = |house: &House| Ok(house.instance("web")?.state == "running");
+    house.wait_for("the service is running", LONG, running).unwrap();
     let old = ask(address, LONG).unwrap();
     // It takes as long as what it asks in its turn.
     let in_flight = |house: &mut House, takes: Duration| {
