@@ -43,14 +43,14 @@ pub(crate) struct Placed {
 }
 
 /// What a search for a key came to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Found {
     Here(Placed),
     Nowhere { dead: u32 },
 }
 
 /// What a chain holds of one key, and of nobody.
-#[derive(Debug, Default)]
+#[derive(PartialEq, Eq, Debug, Default)]
 pub(crate) struct Survey {
     /// The record of the key, and where its offset stands.
     pub(crate) newest: Option<(Placed, u64)>,
@@ -249,18 +249,22 @@ impl Engine {
 
     /// The record of a key that has this hash.
     pub(crate) fn find(&self, key: &[u8], hash: u32) -> Result<Option<Placed>, Fault> {
-        for placed in self.walk(List::Chain(self.shape.chain(hash))) {
-            let placed = placed?;
-            if self.is_of(placed, key, hash)? {
-                return Ok(Some(placed));
-            }
+        match self.find_or_count(key, hash)? {
+            Found::Here(placed) => Ok(Some(placed)),
+            Found::Nowhere { .. } => Ok(None),
         }
-        Ok(None)
     }
 
     /// As [`Engine::find`], and how many deleted records the chain has, which is only known where the
     /// whole of it was looked at: where nothing was found.
     pub(crate) fn find_or_count(&self, key: &[u8], hash: u32) -> Result<Found, Fault> {
+        match self.quick_find(key, hash) {
+            Some(found) => Ok(found),
+            None => self.careful_find(key, hash),
+        }
+    }
+
+    pub(crate) fn careful_find(&self, key: &[u8], hash: u32) -> Result<Found, Fault> {
         let mut dead = 0;
         for placed in self.walk(List::Chain(self.shape.chain(hash))) {
             let placed = placed?;
@@ -275,6 +279,13 @@ impl Engine {
 
     /// Looks at a whole chain for what has to be known to delete the value of a key.
     pub(crate) fn survey(&self, key: &[u8], hash: u32) -> Result<Survey, Fault> {
+        match self.quick_survey(key, hash) {
+            Some(survey) => Ok(survey),
+            None => self.careful_survey(key, hash),
+        }
+    }
+
+    pub(crate) fn careful_survey(&self, key: &[u8], hash: u32) -> Result<Survey, Fault> {
         let chain = List::Chain(self.shape.chain(hash));
         let mut survey = Survey::default();
         let mut slot = chain.head();

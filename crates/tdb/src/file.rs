@@ -13,7 +13,7 @@ use crate::error::Fault;
 use crate::os::map::Map;
 use crate::space::DATA_BYTES_MAX;
 use rustix::io::Errno;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -94,6 +94,12 @@ impl FileSpace {
     #[inline]
     pub(crate) fn words<const N: usize>(&self, offset: u64) -> Option<[u32; N]> {
         self.map.borrow().as_ref()?.load_words(offset)
+    }
+
+    /// The mapping, if there is one. Who keeps it must not look the size up meanwhile.
+    #[inline]
+    pub(crate) fn mapping(&self) -> Ref<'_, Option<Map>> {
+        self.map.borrow()
     }
 
     /// What stands at `offset`, as a copy; `None` if only reading can tell.

@@ -69,6 +69,7 @@ mod open;
 mod os;
 mod overlay;
 mod patience;
+mod quick;
 mod record;
 mod recovery;
 mod rescue;

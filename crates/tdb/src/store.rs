@@ -10,6 +10,7 @@ use crate::engine::{Engine, Found, Met, Placed};
 use crate::error::Fault;
 use crate::header::{ByteOrder, List, at};
 use crate::locks::{Kind, Wait, byte};
+use crate::quick::tighter;
 use crate::record::{MAGIC_AT, RECORD_BYTES, Record, TAILER_BYTES, magic};
 use crate::space::Space;
 use crate::value::{Fate, Value};
@@ -80,7 +81,7 @@ impl Engine {
                 let record = Record { magic: magic::DEAD, ..old.record };
                 self.give_back(old.offset, record)?;
             } else {
-                self.trim(List::Chain(self.shape.chain(hash)), self.settings.max_dead)?;
+                self.free_dead(List::Chain(self.shape.chain(hash)), self.settings.max_dead)?;
             }
         }
         Ok(true)
@@ -306,17 +307,8 @@ impl Engine {
         if self.settings.max_dead == 0 || !matches!(self.space, Space::File(_)) {
             return Ok(false);
         }
-        let payload = key.len() as u64 + data.len() as u64;
-        let mut best: Option<Placed> = None;
-        for placed in self.walk(List::Chain(self.shape.chain(hash))) {
-            let placed = placed?;
-            let length = placed.record.rec_len;
-            let fits =
-                placed.record.magic == magic::DEAD && payload + TAILER_BYTES <= u64::from(length);
-            if fits && best.is_none_or(|best| length < best.record.rec_len) {
-                best = Some(placed);
-            }
-        }
+        let room = key.len() as u64 + data.len() as u64 + TAILER_BYTES;
+        let best = self.fitting_dead(hash, room)?;
         let Some(Placed { offset, record }) = best else { return Ok(false) };
         let lengths = (key.len() as u32, data.len() as u32);
         let record = Record { key_len: lengths.0, data_len: lengths.1, hash, ..record };
@@ -324,6 +316,24 @@ impl Engine {
         // Until here it is as good as deleted.
         self.write_number(offset + MAGIC_AT, magic::USED.into())?;
         Ok(true)
+    }
+
+    /// The deleted record of a chain that is long enough for this room, and otherwise the shortest.
+    pub(crate) fn fitting_dead(&self, hash: u32, room: u64) -> Result<Option<Placed>, Fault> {
+        let mut best = None;
+        match self.quick_fitting_dead(hash, room, &mut best) {
+            Some(()) => Ok(best),
+            None => self.careful_fitting_dead(hash, room),
+        }
+    }
+
+    pub(crate) fn careful_fitting_dead(
+        &self,
+        hash: u32,
+        room: u64,
+    ) -> Result<Option<Placed>, Fault> {
+        let mut walk = self.walk(List::Chain(self.shape.chain(hash)));
+        walk.try_fold(None, |best, placed| Ok(tighter(best, placed?, room)))
     }
 
     /// Finds a place for a new record of a chain: that of a deleted record, or one of the free list.
@@ -374,19 +384,21 @@ impl Engine {
         Ok(Some(placed))
     }
 
-    /// Frees the deleted records of a chain, all but the first few.
+    /// Frees the deleted records of a chain, all but the first few, if it has more than these.
     pub(crate) fn trim(&self, chain: List, keep: u32) -> Result<(), Fault> {
-        // What is freed no longer leads along the chain, so the whole chain is looked at first.
         let mut dead = 0;
         for placed in self.walk(chain) {
             dead += u32::from(placed?.record.magic == magic::DEAD);
         }
-        if dead <= keep {
-            return Ok(());
-        }
+        if keep < dead { self.free_dead(chain, keep) } else { Ok(()) }
+    }
+
+    /// As [`Engine::trim`], for who knows that it has more.
+    fn free_dead(&self, chain: List, keep: u32) -> Result<(), Fault> {
         let mut locked = None;
         let mut dead = 0;
         let mut slot = chain.head();
+        // What is freed no longer leads along the chain, so the whole chain is looked at first.
         for placed in self.list(chain)? {
             let is_dead = placed.record.magic == magic::DEAD;
             dead += u32::from(is_dead);
