@@ -73,6 +73,7 @@ mod quick;
 mod record;
 mod recovery;
 mod rescue;
+mod sign;
 mod space;
 mod stats;
 mod store;

@@ -20,6 +20,7 @@ use crate::os::mutex::{self, MutexArea};
 use crate::os::range;
 pub(crate) use crate::os::range::Kind;
 use crate::patience::{Canceller, Patience};
+use crate::sign::Sign;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
@@ -57,6 +58,7 @@ pub(crate) struct Locks {
     /// Lists that are locked; mostly one or two.
     held: RefCell<Vec<Held>>,
     all: Cell<Option<All>>,
+    sign: Option<Arc<Sign>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +100,16 @@ impl Drop for LockedAll<'_> {
     }
 }
 
+impl Drop for Locks {
+    fn drop(&mut self) {
+        if self.sign.is_some() {
+            // The sign may keep the file open. What a forgotten guard has locked ends here all the same.
+            self.give_up((0, byte::ACTIVE));
+            self.give_up((byte::ACTIVE + 1, 0));
+        }
+    }
+}
+
 /// Whether a lock waits for others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Wait {
@@ -116,7 +128,13 @@ impl Locks {
             canceller: Canceller::default(),
             held: RefCell::new(Vec::new()),
             all: Cell::new(None),
+            sign: None,
         }
+    }
+
+    /// Keeps the sign that the file is in use until the handle is closed.
+    pub(crate) fn show(&mut self, sign: Arc<Sign>) {
+        self.sign = Some(sign);
     }
 
     /// Locks the mutexes of this area instead of the bytes of lists.

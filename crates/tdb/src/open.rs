@@ -21,6 +21,7 @@ use crate::locks::{Kind, Locks, Wait, byte};
 use crate::os::lease;
 use crate::os::mutex::{MutexArea, area_bytes};
 use crate::os::page::page_size;
+use crate::sign::{IN_USE, Sign};
 use crate::space::Space;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -38,8 +39,6 @@ const WAIT: Duration = Duration::from_mins(1);
 
 /// What is locked while a database is opened.
 const RIGHT_TO_OPEN: (u64, u64) = (byte::OPEN, 1);
-/// What everybody locks who has it open and shows it.
-const IN_USE: (u64, u64) = (byte::ACTIVE, 1);
 /// All lists and records.
 const ALL: (u64, u64) = (HEADER_BYTES as u64, 0);
 /// How long everything is waited for while others are kept from opening: whoever has it may wait for
@@ -225,8 +224,9 @@ impl Options {
             }
             locks.use_mutexes(area);
         }
-        let what = "the sign that the file is in use";
-        locks.take(IN_USE, Kind::Shared, &locks.patience(Wait::Yes), what)?;
+        if self.locking {
+            locks.show(Sign::show(&file, &locks)?);
+        }
         let base = header.mutex_size.into();
         let file = match self.mapped {
             true => FileSpace::mapped(file, base)?,
