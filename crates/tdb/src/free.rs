@@ -11,7 +11,7 @@ use crate::error::Fault;
 use crate::growth::grown;
 use crate::header::List;
 use crate::record::{LENGTH_AT, MAGIC_AT, RECORD_BYTES, Record, TAILER_BYTES, begins, magic};
-use crate::space::DATA_BYTES_MAX;
+use crate::space::{DATA_BYTES_MAX, Space};
 
 /// A free record that is longer than needed by less than this is taken whole.
 const SPLIT_BYTES_MIN: u64 = 36;
@@ -230,6 +230,9 @@ impl Engine {
         let size = self.space.refresh()?;
         let new = grown(size, wanted, self.page).ok_or_else(|| self.full(size + wanted))?;
         let from = self.end_of_use(size)?;
+        if let Space::Overlay(overlay) = &self.space {
+            overlay.note_old_end(from);
+        }
         self.space.grow(new)?;
         self.adopt(from, new)
     }

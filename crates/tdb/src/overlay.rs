@@ -16,6 +16,8 @@ pub(crate) struct Overlay {
     file: FileSpace,
     /// Size of the file when the transaction began.
     old_size: u64,
+    /// Where its use ended then, as far as that was asked for.
+    old_end: Cell<u64>,
     size: Cell<u64>,
     /// Bytes of a block; never 0.
     block: u64,
@@ -35,7 +37,8 @@ struct Part {
 impl Overlay {
     pub(crate) fn new(file: FileSpace, size: u64, block: u64) -> Self {
         let blocks = RefCell::new(BTreeMap::new());
-        Self { file, old_size: size, size: Cell::new(size), block: block.max(1), blocks }
+        let (old_end, block) = (Cell::new(size), block.max(1));
+        Self { file, old_size: size, old_end, size: Cell::new(size), block, blocks }
     }
 
     pub(crate) fn file(&self) -> &FileSpace {
@@ -52,6 +55,19 @@ impl Overlay {
 
     pub(crate) fn old_size(&self) -> u64 {
         self.old_size
+    }
+
+    /// Where new space begins, if the file becomes longer: at its old end, or in front of what
+    /// somebody left there.
+    pub(crate) fn old_end(&self) -> u64 {
+        self.old_end.get()
+    }
+
+    /// Notes where new space begins, which is known when the file becomes longer for the first time.
+    pub(crate) fn note_old_end(&self, end: u64) {
+        if self.size() == self.old_size {
+            self.old_end.set(end);
+        }
     }
 
     pub(crate) fn is_changed(&self) -> bool {

@@ -214,13 +214,13 @@ impl Engine {
     }
 
     /// What becomes free records if the transaction is undone: the new space in front of the area or
-    /// behind the old end, and the area that this one replaces.
+    /// behind the old end, what was left over there, and the area that this one replaces.
     fn to_be_freed(overlay: &Overlay, area: Area) -> Vec<(u64, Record)> {
         let free = |from: u64, to: u64| {
             let fits = from + RECORD_BYTES_MIN <= to;
             fits.then(|| (from, Record::fresh((to - from - RECORD_BYTES) as u32, magic::FREE)))
         };
-        let old = overlay.old_size();
+        let old = overlay.old_end();
         match area.how {
             How::Reused => free(old.max(area.end()), overlay.size()).into_iter().collect(),
             How::New { replaces } => {
