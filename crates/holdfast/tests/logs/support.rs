@@ -318,11 +318,23 @@ pub(crate) fn in_mount_namespace(test: &str) -> bool {
     false
 }
 
-pub(crate) fn mount_tmpfs(at: &Path, size: &str) {
+/// A mounted file system, for as long as this lives: its folder could not be removed.
+pub(crate) struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let ended = Command::new("umount").arg("--lazy").arg(&self.0).status();
+        assert!(ended.is_ok_and(|ended| ended.success()) || std::thread::panicking());
+    }
+}
+
+#[must_use]
+pub(crate) fn mount_tmpfs(at: &Path, size: &str) -> Mounted {
     let mounted = Command::new("mount")
         .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
         .arg(at)
         .status()
         .unwrap();
     assert!(mounted.success());
+    Mounted(at.to_owned())
 }
