@@ -44,7 +44,8 @@ fn a_flood_loses_and_doubles_no_line_and_starves_nobody() {
         let lines = AtomicU64::new(0);
         // On a machine that is busy with other things the flood ends before old files are deleted.
         let ends = move || {
-            stop.load(Ordering::Relaxed) || FLOOD_LINES_MAX < lines.fetch_add(500, Ordering::Relaxed)
+            stop.load(Ordering::Relaxed)
+                || FLOOD_LINES_MAX < lines.fetch_add(500, Ordering::Relaxed)
         };
         let flooding = scope.spawn(move || flood(bench, "flood.out", ends));
         let is_compressed = |number| bench.log(&format!("flood.log.{number}.gz")).exists();

@@ -80,7 +80,7 @@ fn conf(folder: &Path, python: &Path) -> String {
     fs::write(folder.join("ear.py"), EAR).unwrap();
     fs::write(folder.join("speaker.py"), SPEAKER).unwrap();
     format!(
-        "[supervisord]\nnodaemon=true\nlogfile={at}/supervisord.log\npidfile={at}/pid\n\
+        "[supervisord]\nnodaemon=true\nlogfile={at}/supervisord.log\npidfile={at}/pid\nchildlogdir={at}\n\
          [program:web]\ncommand={python} {at}/speaker.py {at}/told\n\
          stdout_logfile={at}/web.log\nstderr_logfile={at}/web.err.log\n\
          stdout_events_enabled=true\nstderr_events_enabled=true\n\
