@@ -9,6 +9,7 @@ mod contender;
 mod cost;
 mod idle;
 pub(crate) mod machine;
+mod options;
 mod page;
 mod process;
 mod run;
@@ -61,6 +62,14 @@ usage: cargo xtask bench supervisor [options]
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let rest = match arguments {
+        [name, "--help", ..] => {
+            say(match *name {
+                "tolerance" => tolerance::USAGE,
+                "tdb" => tdb::USAGE,
+                _ => USAGE,
+            });
+            return Ok(());
+        }
         ["supervisor", rest @ ..] => rest,
         ["tolerance", rest @ ..] => return tolerance::run(rest),
         ["tdb", rest @ ..] => return tdb::run(rest),

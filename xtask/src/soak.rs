@@ -34,6 +34,10 @@ const KINDS: &[(&str, &str)] = &[
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
+        ["--help"] | [_, "--help"] => {
+            say(USAGE);
+            Ok(())
+        }
         ["replacements", rest @ ..] => replacements(&parse(rest, "--count")?),
         ["starvation", rest @ ..] => starvation(&parse(rest, "--for")?),
         ["tdb", rest @ ..] => tdb(&parse(rest, "--for")?),

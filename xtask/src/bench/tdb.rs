@@ -11,13 +11,13 @@ mod crowd;
 mod figures;
 mod programs;
 
-use super::machine;
+use super::{machine, options};
 use crate::marks;
 use crate::report::{say, title};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use programs::Bench;
 
-const USAGE: &str = "\
+pub(super) const USAGE: &str = "\
 usage: cargo xtask bench tdb [options]
 
   --only A,B        only these: alone, contended, crowd
@@ -40,16 +40,11 @@ pub(crate) struct Effort {
 const FULL: Effort = Effort { rounds: 9, ms: 300, traversed: 1_000_000, waits: 100 };
 const QUICK: Effort = Effort { rounds: 3, ms: 50, traversed: 50_000, waits: 5 };
 
-struct Options {
-    parts: Vec<String>,
-    effort: Effort,
-    write: bool,
-}
-
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
-    let options = parse(arguments)?;
+    let known: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
+    let options = options::parse(arguments, &known, &known, USAGE)?;
     let load = machine::load();
-    let bench = Bench::prepare(options.effort)?;
+    let bench = Bench::prepare(if options.quick { QUICK } else { FULL })?;
     let mut sections = Vec::new();
     for (name, measure) in PARTS {
         if options.parts.iter().any(|wanted| wanted == name) {
@@ -80,38 +75,3 @@ type Part = (&'static str, fn(&Bench) -> Result<String>);
 
 const PARTS: &[Part] =
     &[("alone", alone::measure), ("contended", contended::measure), ("crowd", crowd::measure)];
-
-fn parse(arguments: &[&str]) -> Result<Options> {
-    let all = PARTS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let mut options = Options { parts: all, effort: FULL, write: true };
-    let mut rest = arguments.iter();
-    while let Some(option) = rest.next() {
-        match *option {
-            "--quick" => options.effort = QUICK,
-            "--no-write" => options.write = false,
-            "--only" => {
-                let names = rest.next().copied().unwrap_or_default();
-                options.parts = names.split(',').map(str::to_owned).collect();
-                let known = |name: &String| PARTS.iter().any(|(known, _)| known == name);
-                if !options.parts.iter().all(known) {
-                    bail!("there is no part `{names}`\n{USAGE}");
-                }
-            }
-            unknown => bail!("unknown option {unknown}\n{USAGE}"),
-        }
-    }
-    Ok(options)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_are_read() {
-        let options = parse(&["--only", "crowd", "--quick", "--no-write"]).unwrap();
-        assert_eq!((options.parts, options.write), (vec!["crowd".to_owned()], false));
-        assert_eq!(parse(&[]).unwrap().parts.len(), PARTS.len());
-        assert!(parse(&["--only", "x"]).is_err() && parse(&["--fast"]).is_err());
-    }
-}

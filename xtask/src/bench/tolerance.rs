@@ -10,15 +10,16 @@ mod rivals;
 mod throughput;
 
 use super::machine;
+use super::options::{self, Options};
 use crate::faults::build;
 use crate::marks;
 use crate::report::{say, title};
 use crate::wheels;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use std::path::PathBuf;
 use trial::Programs;
 
-const USAGE: &str = "\
+pub(super) const USAGE: &str = "\
 usage: cargo xtask bench tolerance [options]
 
   --only A,B        only these: observing, throughput, rivals; and foretold, which takes more
@@ -43,12 +44,6 @@ pub(crate) struct Effort {
 const FULL: Effort = Effort { processes: 1_000, rest_s: 60, rounds: 5, load_s: 5, leak_speed: 1 };
 const QUICK: Effort = Effort { processes: 50, rest_s: 5, rounds: 1, load_s: 2, leak_speed: 10 };
 
-struct Options {
-    parts: Vec<String>,
-    effort: Effort,
-    write: bool,
-}
-
 /// What all parts need.
 pub(crate) struct Tools {
     pub(crate) programs: Programs,
@@ -59,14 +54,16 @@ pub(crate) struct Tools {
 }
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
-    let options = parse(arguments)?;
+    let known: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
+    let options = options::parse(arguments, &known, &USUAL, USAGE)?;
+    let effort = if options.quick { QUICK } else { FULL };
     let load = machine::load();
     let holdfast = build(true)?;
     let python = wheels::ensure()?;
     let folder = std::env::temp_dir().join(format!("holdfast-bench-{}", std::process::id()));
     std::fs::create_dir(&folder)?;
     let outcome = Programs::build(&holdfast, &folder).and_then(|programs| {
-        parts(&options, &Tools { programs, folder: folder.clone(), python, effort: options.effort })
+        parts(&options, &Tools { programs, folder: folder.clone(), python, effort })
     });
     std::fs::remove_dir_all(&folder)?;
     let on = format!("On: {}.\n", machine::describe(&load));
@@ -93,6 +90,9 @@ const PARTS: &[Part] = &[
     ("foretold", foretold::measure),
 ];
 
+/// Measured unless asked otherwise.
+const USUAL: [&str; 3] = ["observing", "throughput", "rivals"];
+
 fn parts(options: &Options, tools: &Tools) -> Result<Vec<(&'static str, String)>> {
     let mut texts = Vec::new();
     for (name, measure) in PARTS {
@@ -102,39 +102,4 @@ fn parts(options: &Options, tools: &Tools) -> Result<Vec<(&'static str, String)>
         }
     }
     Ok(texts)
-}
-
-fn parse(arguments: &[&str]) -> Result<Options> {
-    let usual = ["observing", "throughput", "rivals"].map(str::to_owned).to_vec();
-    let mut options = Options { parts: usual, effort: FULL, write: true };
-    let mut rest = arguments.iter();
-    while let Some(option) = rest.next() {
-        match *option {
-            "--quick" => options.effort = QUICK,
-            "--no-write" => options.write = false,
-            "--only" => {
-                let names = rest.next().copied().unwrap_or_default();
-                options.parts = names.split(',').map(str::to_owned).collect();
-                let known = |name: &String| PARTS.iter().any(|(known, _)| known == name);
-                if !options.parts.iter().all(known) {
-                    bail!("there is no part `{names}`\n{USAGE}");
-                }
-            }
-            unknown => bail!("unknown option {unknown}\n{USAGE}"),
-        }
-    }
-    Ok(options)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_are_read() {
-        let options = parse(&["--only", "rivals", "--quick", "--no-write"]).unwrap();
-        assert_eq!((options.parts, options.write), (vec!["rivals".to_owned()], false));
-        assert!(!parse(&[]).unwrap().parts.contains(&"foretold".to_owned()));
-        assert!(parse(&["--only", "x"]).is_err() && parse(&["--fast"]).is_err());
-    }
 }
