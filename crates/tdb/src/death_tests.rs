@@ -53,7 +53,7 @@ fn mixed(database: &mut Database, keys: u32, bytes: usize) -> Result<(), Error> 
     transaction.commit()
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     Case {
         name: "the first area, without growth",
         before: |database| fill(database, 10, 20),
@@ -72,6 +72,21 @@ const CASES: [Case; 7] = [
             database.tell(space.grow(space.size() + 3 * 4096))
         },
         change: |database| mixed(database, 9, 9000),
+    },
+    Case {
+        name: "a repack of what ends with what another left",
+        before: |database| {
+            fill(database, 40, 300)?;
+            let space = &database.engine.space;
+            database.tell(space.grow(space.size() + 3 * 4096))
+        },
+        change: |database| {
+            let mut transaction = database.transaction()?;
+            transaction.wipe()?;
+            (0..39)
+                .try_for_each(|number| transaction.store(&key(number), &[7; 300], Store::Insert))?;
+            transaction.commit()
+        },
     },
     Case {
         name: "an area is used again",

@@ -102,8 +102,10 @@ impl Drop for LockedAll<'_> {
 
 impl Drop for Locks {
     fn drop(&mut self) {
-        if self.sign.is_some() {
-            // The sign may keep the file open. What a forgotten guard has locked ends here all the same.
+        // The sign may keep the file open. What a forgotten guard has locked ends here all the same. Only
+        // then: after a fork, the locks of the other process are those of the same open file.
+        let is_held = self.all.get().is_some() || !self.held.get_mut().is_empty();
+        if self.sign.is_some() && is_held {
             self.give_up((0, byte::ACTIVE));
             self.give_up((byte::ACTIVE + 1, 0));
         }

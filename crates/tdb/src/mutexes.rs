@@ -336,7 +336,7 @@ impl<P: Primitives> Drop for Mutexes<P> {
             let _ = self.area.unlock(Which::Free);
         }
         if self.all.is_some() {
-            // The range of the file goes with the descriptor that it was locked through.
+            // The range of the file is given back by who locked it.
             let _ = self.all_unlock(|| Ok(()));
         }
     }

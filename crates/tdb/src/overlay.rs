@@ -16,8 +16,8 @@ pub(crate) struct Overlay {
     file: FileSpace,
     /// Size of the file when the transaction began.
     old_size: u64,
-    /// Where its use ended then, as far as that was asked for.
-    old_end: Cell<u64>,
+    /// Where its use ended then; `None` as long as nobody had to know.
+    old_end: Cell<Option<u64>>,
     size: Cell<u64>,
     /// Bytes of a block; never 0.
     block: u64,
@@ -37,7 +37,7 @@ struct Part {
 impl Overlay {
     pub(crate) fn new(file: FileSpace, size: u64, block: u64) -> Self {
         let blocks = RefCell::new(BTreeMap::new());
-        let (old_end, block) = (Cell::new(size), block.max(1));
+        let (old_end, block) = (Cell::new(None), block.max(1));
         Self { file, old_size: size, old_end, size: Cell::new(size), block, blocks }
     }
 
@@ -60,14 +60,13 @@ impl Overlay {
     /// Where new space begins, if the file becomes longer: at its old end, or in front of what
     /// somebody left there.
     pub(crate) fn old_end(&self) -> u64 {
-        self.old_end.get()
+        self.old_end.get().unwrap_or(self.old_size)
     }
 
-    /// Notes where new space begins, which is known when the file becomes longer for the first time.
+    /// Notes where the use of the old file ends. Only the first time: once the transaction has made
+    /// something of what is behind it, nobody can tell any more.
     pub(crate) fn note_old_end(&self, end: u64) {
-        if self.size() == self.old_size {
-            self.old_end.set(end);
-        }
+        self.old_end.set(self.old_end.get().or(Some(end)));
     }
 
     pub(crate) fn is_changed(&self) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! Why besides the careful walk: that one asks at every number whether it is there, whether the file
 //! became longer, how it is read, and whether the list goes in circles. Here it is asked once, and a
-//! fetch costs three quarters.
+//! fetch takes 0.85 of the time.
 //! Invariants: whatever is not as usual is not judged here: the answer is `None`, and the careful walk
 //! finds out what it is. What is answered is what the careful walk would have answered. A chain that
 //! goes in circles is left after [`STEPS_MAX`].
@@ -16,7 +16,7 @@ use crate::space::Space;
 use std::ops::ControlFlow::{self, Break, Continue};
 
 /// A chain with more records than this is followed carefully, from its beginning.
-const STEPS_MAX: u32 = 10_000;
+const STEPS_MAX: u64 = 100_000;
 
 impl Engine {
     /// As [`Engine::find_or_count`].
@@ -81,7 +81,7 @@ impl Engine {
         let map = map.as_ref()?;
         let mut slot = List::Chain(self.shape.chain(hash)).head();
         let [mut next] = map.load_words(slot)?;
-        for _ in 0..STEPS_MAX {
+        for _ in 0..=self.records_max().min(STEPS_MAX) {
             if next == 0 {
                 return Some(());
             }

@@ -18,13 +18,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 /// What is locked, shared, by who has the file open and shows it.
 pub(crate) const IN_USE: (u64, u64) = (byte::ACTIVE, 1);
 
-/// Signs of this process by device and number of the file.
-static SIGNS: Mutex<BTreeMap<(u64, u64), Weak<Sign>>> = Mutex::new(BTreeMap::new());
+/// The process, and the device and number of the file. A forked process has the memory of its parent,
+/// but perhaps not its open files.
+type Of = (u32, u64, u64);
+
+/// All signs of this process.
+static SIGNS: Mutex<BTreeMap<Of, Weak<Sign>>> = Mutex::new(BTreeMap::new());
 
 /// The sign, for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Sign {
-    of: (u64, u64),
+    of: Of,
     /// The open file that holds it. It is given back when the last of these goes, and with it the lock.
     _file: Arc<File>,
 }
@@ -35,7 +39,7 @@ impl Sign {
     pub(crate) fn show(file: &Arc<File>, locks: &Locks) -> Result<Arc<Self>, Fault> {
         let source = |source| Fault::Io { action: "look at the file", offset: 0, source };
         let metadata = file.metadata().map_err(source)?;
-        let of = (metadata.dev(), metadata.ino());
+        let of = (std::process::id(), metadata.dev(), metadata.ino());
         if let Some(sign) = signs().get(&of).and_then(Weak::upgrade) {
             return Ok(sign);
         }
@@ -48,7 +52,7 @@ impl Sign {
     }
 }
 
-fn signs() -> MutexGuard<'static, BTreeMap<(u64, u64), Weak<Sign>>> {
+fn signs() -> MutexGuard<'static, BTreeMap<Of, Weak<Sign>>> {
     SIGNS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -66,6 +70,7 @@ impl Drop for Sign {
 mod tests {
     use super::*;
     use crate::os::range;
+    use crate::os::testing::wait_for;
     use crate::{Create, Options};
 
     #[test]
@@ -73,10 +78,14 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let options = Options::new().create(Create::Missing);
         let mut first = options.open(file.path()).unwrap();
+        let metadata = file.as_file().metadata().unwrap();
+        let (dev, ino) = (metadata.dev(), metadata.ino());
+        let of_file = format!(":{ino} ");
+        let held = || std::fs::read_to_string("/proc/locks").unwrap().matches(&of_file).count();
+        let held_by_one = held();
+        assert_ne!(held_by_one, 0);
         let others: Vec<_> = (0..8).map(|_| options.open(file.path()).unwrap()).collect();
-        let number = format!(":{} ", file.as_file().metadata().unwrap().ino());
-        let held = || std::fs::read_to_string("/proc/locks").unwrap().matches(&number).count();
-        assert_eq!(held(), 1);
+        assert_eq!(held(), held_by_one);
         // Somebody of another process.
         let stranger = file.reopen().unwrap();
         let is_unused = || range::probe(&stranger, Kind::Exclusive, IN_USE.0, IN_USE.1).unwrap();
@@ -87,13 +96,26 @@ mod tests {
         drop(first);
         assert!(!is_unused() && rest(5), "the sign has stayed, and nothing else");
         drop(others);
-        assert!(is_unused());
-        let metadata = file.as_file().metadata().unwrap();
-        assert!(
-            !signs().contains_key(&(metadata.dev(), metadata.ino())),
-            "no memory is kept for it"
-        );
+        // A process that another test starts has copies of all open files, until it executes its program.
+        wait_for("nobody has it", is_unused);
+        assert!(!signs().contains_key(&(std::process::id(), dev, ino)), "no memory is kept for it");
         drop(options.open(file.path()).unwrap());
+    }
+
+    #[test]
+    fn who_closes_an_idle_handle_gives_up_nothing_that_a_forked_process_holds() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let options = Options::new().create(Create::Missing);
+        let (idle, other) =
+            (options.open(file.path()).unwrap(), options.open(file.path()).unwrap());
+        // What the forked one locks is not in this one's books, but locked through the same open file.
+        assert!(idle.engine.locks.try_take((200, 1), Kind::Exclusive).unwrap());
+        let stranger = file.reopen().unwrap();
+        let is_locked = || !range::probe(&stranger, Kind::Exclusive, 200, 1).unwrap();
+        drop(idle);
+        assert!(is_locked());
+        drop(other);
+        wait_for("the last one has gone", || !is_locked());
     }
 
     #[test]
@@ -107,6 +129,10 @@ mod tests {
         let third = options.open(file.path()).unwrap();
         assert!(second.exists(b"key").unwrap() && third.exists(b"key").unwrap());
         drop((second, third));
+        let stranger = file.reopen().unwrap();
+        wait_for("nobody has it", || {
+            range::probe(&stranger, Kind::Exclusive, IN_USE.0, IN_USE.1).unwrap()
+        });
         assert!(!options.open(file.path()).unwrap().exists(b"key").unwrap());
     }
 }

@@ -318,7 +318,7 @@ impl Engine {
         Ok(true)
     }
 
-    /// The deleted record of a chain that is long enough for this room, and otherwise the shortest.
+    /// The shortest deleted record of a chain that has this room.
     pub(crate) fn fitting_dead(&self, hash: u32, room: u64) -> Result<Option<Placed>, Fault> {
         let mut best = None;
         match self.quick_fitting_dead(hash, room, &mut best) {
@@ -431,6 +431,9 @@ impl Engine {
             Some((from, to)) => ((start, from), Some((to, size))),
             None => ((start, size), None),
         };
+        if let Space::Overlay(overlay) = &self.space {
+            overlay.note_old_end(self.end_of_use(size)?);
+        }
         let heads = vec![0; (start - List::Free.head()) as usize];
         self.space.write(List::Free.head(), &heads)?;
         for (from, to) in std::iter::once(first).chain(second) {
