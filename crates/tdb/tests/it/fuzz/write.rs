@@ -353,10 +353,10 @@ impl Trial {
 /// Brings some parts of a file from before a commit to what they are afterwards, but for the recovery
 /// area, which ceases to count last of all.
 fn write_some(before: &mut [u8], after: &[u8], which: u16) {
-    let header = Header::parse(before.first_chunk().unwrap()).unwrap();
-    let data = before.get(header.mutex_size as usize..).unwrap();
-    let header = Header::parse(data.first_chunk().unwrap()).unwrap();
-    let area = (header.mutex_size + header.recovery_start) as usize;
+    // Where the data begins, the first header says alone.
+    let base = Header::parse(before.first_chunk().unwrap()).unwrap().mutex_size as usize;
+    let header = Header::parse(before[base..].first_chunk().unwrap()).unwrap();
+    let area = base + header.recovery_start as usize;
     let length = before[area + 4..].first_chunk().map(|bytes| header.order.number(*bytes));
     let end = area + length.unwrap() as usize;
     for (index, (to, from)) in before.iter_mut().zip(after).enumerate() {
