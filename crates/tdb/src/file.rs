@@ -108,9 +108,20 @@ impl FileSpace {
     }
 
     pub(crate) fn write(&self, offset: u64, from: &[u8]) -> Result<(), Fault> {
+        self.write_by(offset, from, true)
+    }
+
+    /// As [`FileSpace::write`], by a system call also where the file is mapped. For what is waited for
+    /// until it is on disk: after that wait the first touch of each mapped page costs more than the call.
+    pub(crate) fn write_by_call(&self, offset: u64, from: &[u8]) -> Result<(), Fault> {
+        self.write_by(offset, from, false)
+    }
+
+    fn write_by(&self, offset: u64, from: &[u8], may_map: bool) -> Result<(), Fault> {
         #[cfg(test)]
         let from = death::before_write(from);
-        let mapped = self.map.borrow().as_ref().is_some_and(|map| map.write(offset, from));
+        let mapped =
+            may_map && self.map.borrow().as_ref().is_some_and(|map| map.write(offset, from));
         let written = match mapped {
             true => Ok(()),
             false => self.file.write_all_at(from, self.base + offset),

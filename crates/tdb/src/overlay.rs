@@ -19,6 +19,8 @@ pub(crate) struct Overlay {
     /// Where its use ended then; `None` as long as nobody had to know.
     old_end: Cell<Option<u64>>,
     size: Cell<u64>,
+    /// What is written is waited for until it is on disk.
+    is_synced: bool,
     /// Bytes of a block; never 0.
     block: u64,
     /// By number; each as long as a block, also the last one.
@@ -35,10 +37,10 @@ struct Part {
 }
 
 impl Overlay {
-    pub(crate) fn new(file: FileSpace, size: u64, block: u64) -> Self {
+    pub(crate) fn new(file: FileSpace, size: u64, block: u64, is_synced: bool) -> Self {
         let blocks = RefCell::new(BTreeMap::new());
         let (old_end, block) = (Cell::new(None), block.max(1));
-        Self { file, old_size: size, old_end, size: Cell::new(size), block, blocks }
+        Self { file, old_size: size, old_end, size: Cell::new(size), is_synced, block, blocks }
     }
 
     pub(crate) fn file(&self) -> &FileSpace {
@@ -152,7 +154,7 @@ impl Overlay {
 
     /// Writes to the file now, and into what is laid over it.
     pub(crate) fn write_through(&self, offset: u64, from: &[u8]) -> Result<(), Fault> {
-        self.file.write(offset, from)?;
+        self.put(offset, from)?;
         let mut rest = from;
         for part in self.parts(offset, from.len()) {
             let Some((piece, after)) = rest.split_at_checked(part.length) else { break };
@@ -169,12 +171,20 @@ impl Overlay {
         below.map(|start| (start, self.block.min(self.old_size - start))).collect()
     }
 
+    /// Writes to the file.
+    fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Fault> {
+        match self.is_synced {
+            true => self.file.write_by_call(offset, bytes),
+            false => self.file.write(offset, bytes),
+        }
+    }
+
     /// Writes everything to the file, which must be long enough.
     pub(crate) fn write_out(&self) -> Result<(), Fault> {
         for (number, bytes) in &*self.blocks.borrow() {
             let start = number * self.block;
             let length = self.size().saturating_sub(start).min(self.block) as usize;
-            self.file.write(start, bytes.get(..length).unwrap_or_default())?;
+            self.put(start, bytes.get(..length).unwrap_or_default())?;
         }
         Ok(())
     }

@@ -79,8 +79,9 @@ impl Engine {
             return size.map(drop);
         };
         self.locks.count_as_exclusive();
+        let over = |file| Overlay::new(file, size, self.page, self.settings.sync);
         self.space = match std::mem::replace(&mut self.space, Space::nothing()) {
-            Space::File(file) => Space::Overlay(Box::new(Overlay::new(file, size, self.page))),
+            Space::File(file) => Space::Overlay(Box::new(over(file))),
             other => other,
         };
         Ok(())
