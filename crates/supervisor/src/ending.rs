@@ -6,6 +6,7 @@ use crate::start::short;
 use crate::{EventKind, Exit, Kind, Output, RestartWhen, Severity, Value, Wish};
 use base::{InstanceId, Now, format_duration};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Supervisor {
     /// Nothing of the run is left.
@@ -21,7 +22,7 @@ impl Supervisor {
         if let Some(instance) = self.instances.get_mut(id) {
             instance.since = now;
             instance.rest = Rest::Idle;
-            instance.stop_waits = false;
+            instance.keep_waiting(&run);
             instance.status_text.clear();
             instance.care.run_ended(run.slot, run.evidence.bundle());
         }
@@ -74,7 +75,17 @@ impl Supervisor {
             };
             return self.fail(id, kind, &reason, out);
         }
+        if run.ready_since.is_none() {
+            self.uncount(id, now.since(run.spawned));
+        }
         self.schedule(now, id, out);
+    }
+
+    /// A start that failed spends no time of the budget's window, else a service that hangs in
+    /// each of its starts would be restarted for ever, with nobody called (H26).
+    fn uncount(&mut self, id: &InstanceId, spent: Duration) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        instance.recent.iter_mut().for_each(|at| *at = *at + spent);
     }
 
     fn finish(&mut self, id: &InstanceId, out: &mut Vec<Output>) {
@@ -155,7 +166,7 @@ impl Supervisor {
         reason.clone_into(&mut instance.last_end);
         instance.since = now;
         instance.rest = Rest::Idle;
-        instance.stop_waits = false;
+        instance.keep_waiting(&run);
         // To be started anew: what failed is not what is wanted now.
         let anew = matches!(run.end, Some(End::Replace | End::Replaced));
         if !anew {

@@ -33,7 +33,8 @@ pub(crate) struct Instance {
     pub(crate) restarts: u64,
     /// Failures in a row, for the back-off.
     pub(crate) row: u32,
-    /// When it was restarted by policy, within the budget's window.
+    /// When it was restarted by policy, within the budget's window; later by the time of the
+    /// starts that have failed since.
     pub(crate) recent: VecDeque<Now>,
     pub(crate) last_run: RunId,
     pub(crate) last_exit: Option<Exit>,
@@ -451,6 +452,12 @@ impl Instance {
     /// A run of it may be alive.
     pub(crate) fn is_alive(&self) -> bool {
         self.run.is_some() || !self.others.is_empty()
+    }
+
+    /// The present run has ended by itself: a stop that waits still holds for the other ones, unless
+    /// it was of the present one only, to start it anew.
+    pub(crate) fn keep_waiting(&mut self, ended: &Run) {
+        self.stop_waits &= !self.others.is_empty() && ended.end != Some(End::Replace);
     }
 }
 

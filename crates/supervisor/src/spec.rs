@@ -342,7 +342,8 @@ pub struct RestartPolicy {
     pub healthy_after: Duration,
     /// More than this many restarts …
     pub budget: u32,
-    /// … within this time: the service is `failed` and stays so until asked (H26).
+    /// … within this time: the service is `failed` and stays so until asked (H26). Starts that fail
+    /// take none of it, however long they last.
     pub budget_window: Duration,
 }
 

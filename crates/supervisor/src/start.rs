@@ -138,13 +138,15 @@ impl Supervisor {
         };
         run.stage = Stage::Starting { deadline, wait };
         self.persist_at(at, out);
-        let stop_waits = self.instances.get(id).is_some_and(|instance| instance.stop_waits);
-        if stop_waits {
-            self.dirty.insert(id.clone());
-        } else if !self.is_present(at)
+        // A successor that was called off while it was executed: nobody uses it, so nobody is waited
+        // for.
+        if !self.is_present(at)
             && let Some(end) = self.run_at(at).and_then(|run| run.end)
         {
             return self.enter_stop(now, at, end, out);
+        }
+        if self.instances.get(id).is_some_and(|instance| instance.stop_waits) {
+            self.dirty.insert(id.clone());
         }
         self.go_on_starting(now, at, out);
     }

@@ -58,6 +58,34 @@ fn h26_the_pauses_double_and_then_the_budget_is_spent() {
     assert_eq!(it.after(30 * 86_400 * SECOND), [""; 0], "nothing restarts until somebody asks");
 }
 
+#[test]
+fn h26_a_service_that_hangs_in_every_start_is_given_up_however_long_a_start_may_take() {
+    let mut it = Bench::of([service("db").says_ready().but(|s| s.start_timeout = 3600 * SECOND)]);
+    let mut starts = 0;
+    for pid in 10..30 {
+        it.after(it.core.next_wake().map_or(SECOND, |at| at.since(it.now)));
+        if it.phase("db") == Phase::Failed {
+            break;
+        }
+        it.spawned("db", pid);
+        starts += 1;
+        it.after(3600 * SECOND);
+        it.ends("db", pid, Exit::Signal(15));
+    }
+    assert_eq!((starts, it.phase("db")), (6, Phase::Failed), "the first, and five more");
+}
+
+#[test]
+fn h26_time_in_which_it_was_ready_is_counted() {
+    let mut it = Bench::running(service("web"));
+    for pid in 10..30 {
+        it.after(61 * SECOND);
+        it.ends("web", pid, Exit::Code(1));
+        it.spawned("web", pid + 1);
+    }
+    assert_eq!((it.phase("web"), it.seen("web").restarts), (Phase::Running, 20));
+}
+
 fn failed() -> Bench {
     let mut it = Bench::running(service("web").but(|spec| spec.restart.budget = 0));
     let lines = it.ends("web", 10, Exit::Code(1));

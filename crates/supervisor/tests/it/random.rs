@@ -46,7 +46,8 @@ fn draw_spec(world: &mut World, number: u64) -> ServiceSpec {
         _ => RestartWhen::OnFailure,
     };
     spec.restart.budget = below(6) as u32;
-    spec.start_timeout = Duration::from_secs(1 + below(10));
+    // Longer than the delay or a probe may take: nothing else is a valid configuration.
+    spec.start_timeout = Duration::from_secs(3 + below(10));
     spec.autostart = below(4) != 0;
     spec.instances = 1 + below(3) as u16;
     spec.watchdog = (below(6) == 0).then_some(20 * SECOND);

@@ -489,3 +489,31 @@ fn what_waits_for_its_turn_while_a_corpse_is_kept_can_be_stopped() {
     it.run_ends("web", SECOND_RUN, 11);
     assert_eq!((it.phase("web"), it.seen("web").runs.len()), (Phase::Stopped, 0));
 }
+
+#[test]
+fn h18_a_successor_that_is_called_off_while_it_is_executed_waits_for_nobody() {
+    let mut it = Bench::all_running([web().beside(), service("app").after("web")]);
+    it.sick("web", "age");
+    it.shutdown(ShutdownMode::StopServices);
+    let why = "app depends on it and is not down yet";
+    assert!(it.because("web").contains(&why.to_owned()), "{:#?}", it.because("web"));
+    assert_eq!(deeds(&it.spawned("web", 20)), ["signal 15 to pid 20 of web"]);
+    // The present one ends before its turn has come.
+    it.run_ends("web", FIRST, 10);
+    it.run_ends("web", RunId(3), 20);
+    let lines = it.ends("app", 11, Exit::Signal(15));
+    assert_eq!(lines.last().unwrap(), "shutdown complete");
+}
+
+#[test]
+fn h18_a_corpse_is_not_forgotten_where_the_present_run_ends_before_its_turn() {
+    let corpse_kept = kept(web().beside(), 3_600, 1);
+    let mut it = Bench::all_running([corpse_kept, service("app").after("web")]);
+    it.sick("web", "hang");
+    it.spawned("web", 20);
+    it.shutdown(ShutdownMode::StopServices);
+    it.run_ends("web", RunId(3), 20);
+    let lines = it.ends("app", 11, Exit::Signal(15));
+    assert!(lines.contains(&"kill all of web".to_owned()), "{lines:#?}");
+    assert_eq!(it.run_ends("web", FIRST, 10).last().unwrap(), "shutdown complete");
+}
