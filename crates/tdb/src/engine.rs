@@ -11,6 +11,7 @@ use crate::locks::Locks;
 use crate::os::page::page_size;
 use crate::record::{RECORD_BYTES, RECORD_BYTES_MIN, Record, begins, magic};
 use crate::space::Space;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 /// A database that is open: its bytes, and how to read them.
@@ -22,6 +23,8 @@ pub(crate) struct Engine {
     pub(crate) locks: Locks,
     /// What files grow by.
     pub(crate) page: u64,
+    /// Memory that records are put together in.
+    pub(crate) scratch: RefCell<Vec<u8>>,
 }
 
 /// What a handle was asked to do beyond reading and writing.
@@ -82,8 +85,8 @@ impl Engine {
         locks: Locks,
     ) -> Result<Self, Fault> {
         shape.fits(space.size())?;
-        let page = page_size();
-        Ok(Self { space, shape, settings, locks, page })
+        let (page, scratch) = (page_size(), RefCell::default());
+        Ok(Self { space, shape, settings, locks, page, scratch })
     }
 
     /// The header as it stands now, which is in mutex files the one behind the mutexes.
@@ -128,9 +131,9 @@ impl Engine {
 
     /// What stands where a record begins, believed as far as that it lies inside the file.
     pub(crate) fn header_at(&self, offset: u64) -> Result<Record, Fault> {
-        self.space.within(offset, RECORD_BYTES)?;
+        let words = self.space.words(offset, self.shape.order)?;
         begins(offset, self.shape, self.space.size())?;
-        Ok(Record::of(self.space.words(offset, self.shape.order)?))
+        Ok(Record::of(words))
     }
 
     /// A record of a hash chain, whose key and data may be read.
@@ -147,7 +150,11 @@ impl Engine {
 
     /// A record of the free list.
     pub(crate) fn free_at(&self, offset: u64) -> Result<Placed, Fault> {
-        let record = self.header_at(offset)?;
+        self.free_of(offset, self.header_at(offset)?)
+    }
+
+    /// As [`Engine::free_at`], of a header that was just read there.
+    pub(crate) fn free_of(&self, offset: u64, record: Record) -> Result<Placed, Fault> {
         if record.magic != magic::FREE {
             let expected = "the number of a free record";
             return Err(Fault::corrupt(offset, "magic", expected, record.magic));

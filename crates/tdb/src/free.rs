@@ -146,11 +146,12 @@ impl Engine {
     /// A record of the free list. One that says `used` was being freed or taken by somebody who
     /// died: it is on this list, so it is free.
     fn to_be_free_at(&self, offset: u64) -> Result<Placed, Fault> {
-        let record = self.header_at(offset)?;
+        let mut record = self.header_at(offset)?;
         if record.magic == magic::USED {
-            self.write_record(offset, Record { magic: magic::FREE, ..record })?;
+            record.magic = magic::FREE;
+            self.write_record(offset, record)?;
         }
-        self.free_at(offset)
+        self.free_of(offset, record)
     }
 
     /// The free record that ends where this one begins.

@@ -15,8 +15,8 @@
 use crate::engine::Engine;
 use crate::error::Fault;
 use crate::header::{HEADER_BYTES, List};
-use crate::mutexes::{Mutexes, Waiting};
-use crate::os::mutex::{self, MutexArea};
+use crate::mutexes::Mutexes;
+use crate::os::mutex::MutexArea;
 use crate::os::range;
 pub(crate) use crate::os::range::Kind;
 use crate::patience::{Canceller, Patience};
@@ -26,6 +26,11 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use together::{Lingering, Singles};
+use waiting::{Waits, granted};
+
+mod together;
+mod waiting;
 
 /// Bytes of the file whose locks have a meaning of their own.
 pub(crate) mod byte {
@@ -58,6 +63,9 @@ pub(crate) struct Locks {
     /// Lists that are locked; mostly one or two.
     held: RefCell<Vec<Held>>,
     all: Cell<Option<All>>,
+    /// Which bytes with a meaning of their own are locked through this open file.
+    singles: Cell<Singles>,
+    lingering: Cell<Lingering>,
     sign: Option<Arc<Sign>>,
 }
 
@@ -130,6 +138,8 @@ impl Locks {
             canceller: Canceller::default(),
             held: RefCell::new(Vec::new()),
             all: Cell::new(None),
+            singles: Cell::default(),
+            lingering: Cell::default(),
             sign: None,
         }
     }
@@ -142,6 +152,11 @@ impl Locks {
     /// Locks the mutexes of this area instead of the bytes of lists.
     pub(crate) fn use_mutexes(&mut self, area: MutexArea) {
         self.mutexes = Some(RefCell::new(Mutexes::new(Arc::new(area))));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn file(&self) -> Option<Arc<File>> {
+        self.file.clone()
     }
 
     /// True if nothing of this handle needs to be locked.
@@ -162,8 +177,7 @@ impl Locks {
         patience: &Patience<'_>,
         what: &'static str,
     ) -> Result<(), Fault> {
-        let Some(file) = &self.file else { return Ok(()) };
-        while !range::try_lock(file, kind, offset, length).map_err(|why| failed(offset, why))? {
+        while !self.try_take((offset, length), kind)? {
             patience.pause(what)?;
         }
         Ok(())
@@ -172,11 +186,17 @@ impl Locks {
     /// Takes a lock on bytes if nobody holds it.
     pub(crate) fn try_take(&self, bytes: (u64, u64), kind: Kind) -> Result<bool, Fault> {
         let Some(file) = &self.file else { return Ok(true) };
-        range::try_lock(file, kind, bytes.0, bytes.1).map_err(|why| failed(bytes.0, why))
+        let taken = range::try_lock(file, kind, bytes.0, bytes.1);
+        let is_taken = taken.map_err(|why| failed(bytes.0, why))?;
+        if is_taken {
+            self.singles.set(self.singles.get().with(bytes));
+        }
+        Ok(is_taken)
     }
 
     pub(crate) fn give_up(&self, (offset, length): (u64, u64)) {
         if let Some(file) = &self.file {
+            self.singles.set(self.singles.get().without((offset, length)));
             // It can only fail for a file or a range that there is not, and this one was locked.
             let _unlocked = range::unlock(file, offset, length);
         }
@@ -216,7 +236,9 @@ impl Locks {
             None if is_more && 0 < before.count => {
                 self.take((offset, 1), kind, &patience.at_most(CIRCLE_WAIT), "a list")?;
             }
-            None if is_more => self.take((offset, 1), kind, patience, "a list")?,
+            None if is_more && !self.resume(list) => {
+                self.take((offset, 1), kind, patience, "a list")?;
+            }
             Some(_) | None => {}
         }
         let kind = if is_more { kind } else { before.kind };
@@ -239,12 +261,15 @@ impl Locks {
         entry.count -= 1;
         if entry.count == 0 {
             held.swap_remove(place);
-            self.free_list_lock(list, offset);
+            drop(held);
+            if !self.linger(list) {
+                self.free_list_lock(list, offset);
+            }
         }
     }
 
     fn free_list_lock(&self, list: List, offset: u64) {
-        let Some(mutexes) = &self.mutexes else { return self.give_up((offset, 1)) };
+        let Some(mutexes) = &self.mutexes else { return self.give_up_lists((offset, 1)) };
         let mut mutexes = mutexes.borrow_mut();
         // It can only fail where the file no longer says that it is ours, and then it is nobody's.
         let _unlocked = match list {
@@ -381,37 +406,6 @@ impl Locks {
         }
         let Some(file) = &self.file else { return Ok(true) };
         range::probe(file, Kind::Exclusive, offset, 1).map_err(|why| failed(offset, why))
-    }
-}
-
-/// Lets a wait for a mutex go on in stretches, so that it can be called off between them.
-struct Waits<'a, 'b> {
-    patience: &'a Patience<'b>,
-}
-
-impl Waiting for Waits<'_, '_> {
-    fn stretch(&mut self) -> mutex::Wait {
-        self.patience.next_deadline(STRETCH).map_or(mutex::Wait::No, mutex::Wait::Until)
-    }
-
-    fn pause(&mut self) -> bool {
-        self.patience.pause("a mutex").is_ok()
-    }
-}
-
-/// How long a mutex is waited for before it is asked whether the wait was called off.
-const STRETCH: Duration = Duration::from_millis(20);
-
-fn granted(
-    locked: io::Result<mutex::Locked>,
-    offset: u64,
-    patience: &Patience<'_>,
-    what: &'static str,
-) -> Result<(), Fault> {
-    match locked.map_err(|why| failed(offset, why))? {
-        // What the dead one had begun is found out as it is without mutexes: by what is read.
-        mutex::Locked::Yes | mutex::Locked::OwnerDied => Ok(()),
-        mutex::Locked::Busy => Err(patience.over(what)),
     }
 }
 

@@ -76,12 +76,21 @@ impl Space {
         offset: u64,
         order: ByteOrder,
     ) -> Result<[u32; N], Fault> {
-        self.within(offset, 4 * N as u64)?;
+        // What is mapped is there.
         if let Self::File(file) = self
             && let Some(words) = file.words(offset)
         {
             return Ok(words.map(|word| order.number(word.to_ne_bytes())));
         }
+        self.words_elsewhere(offset, order)
+    }
+
+    fn words_elsewhere<const N: usize>(
+        &self,
+        offset: u64,
+        order: ByteOrder,
+    ) -> Result<[u32; N], Fault> {
+        self.within(offset, 4 * N as u64)?;
         let mut bytes = [[0; 4]; N];
         self.read(offset, bytes.as_flattened_mut())?;
         Ok(bytes.map(|word| order.number(word)))
@@ -119,6 +128,7 @@ impl Space {
     }
 
     /// Puts `from` at `offset`; never makes the space longer.
+    #[inline]
     pub(crate) fn write(&self, offset: u64, from: &[u8]) -> Result<(), Fault> {
         let length = from.len() as u64;
         self.within(offset, length)?;

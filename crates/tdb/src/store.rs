@@ -27,6 +27,9 @@ pub enum Store {
     Modify,
 }
 
+/// Memory that is kept for the next record.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
 /// A record on a chain, and where its offset stands: the head of the chain or the record before it.
 #[derive(Clone, Copy)]
 struct Linked {
@@ -39,7 +42,7 @@ impl Engine {
     pub(crate) fn store(&self, key: &[u8], data: &[u8], how: Store) -> Result<(), Fault> {
         let hash = self.shape.hash.of(key);
         let chain = List::Chain(self.shape.chain(hash));
-        let _locked = self.lock_list(chain, Kind::Exclusive)?;
+        let _locked = self.lock_to_change(chain)?;
         self.store_locked(key, hash, data, how)
     }
 
@@ -48,7 +51,7 @@ impl Engine {
     pub(crate) fn store_new(&self, key: &[u8], data: &[u8]) -> Result<(), Fault> {
         let hash = self.shape.hash.of(key);
         let chain = List::Chain(self.shape.chain(hash));
-        let _locked = self.lock_list(chain, Kind::Exclusive)?;
+        let _locked = self.lock_to_change(chain)?;
         let _free = self.lock_list(List::Free, Kind::Exclusive)?;
         let place = self.take(key.len() as u64 + data.len() as u64)?;
         self.link(place, key, hash, data)?;
@@ -59,7 +62,7 @@ impl Engine {
     pub(crate) fn delete(&self, key: &[u8]) -> Result<(), Fault> {
         let hash = self.shape.hash.of(key);
         let chain = List::Chain(self.shape.chain(hash));
-        let _locked = self.lock_list(chain, Kind::Exclusive)?;
+        let _locked = self.lock_to_change(chain)?;
         if self.remove(key, hash)? { Ok(()) } else { Err(Fault::NotFound) }
     }
 
@@ -125,7 +128,7 @@ impl Engine {
     ) -> Result<T, Fault> {
         let hash = self.shape.hash.of(key);
         let chain = List::Chain(self.shape.chain(hash));
-        let _locked = self.lock_list(chain, Kind::Exclusive)?;
+        let _locked = self.lock_to_change(chain)?;
         let old = self.find_or_count(key, hash)?;
         match old {
             Found::Here(old) => self.data_into(old, buffer)?,
@@ -276,8 +279,17 @@ impl Engine {
     }
 
     fn write_whole(&self, at: u64, record: Record, key: &[u8], data: &[u8]) -> Result<(), Fault> {
-        let header = record.encode(self.shape.order);
-        self.space.write(at, &[&header, key, data].concat())
+        let mut whole = self.scratch.take();
+        whole.clear();
+        whole.extend_from_slice(&record.encode(self.shape.order));
+        whole.extend_from_slice(key);
+        whole.extend_from_slice(data);
+        let written = self.space.write(at, &whole);
+        // One long value must not keep its memory for as long as the database is open.
+        if whole.capacity() <= SCRATCH_BYTES_MAX {
+            self.scratch.replace(whole);
+        }
+        written
     }
 
     /// Marks a record as deleted; it stays on its chain.

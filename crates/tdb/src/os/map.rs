@@ -26,6 +26,9 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 /// How much is compared at once.
 const PIECE_BYTES: usize = 256;
 
+/// A header has as many numbers; more are copied faster by memcpy.
+const STORED_WORDS_MAX: usize = 6;
+
 /// A shared mapping of a part of a file.
 #[derive(Debug)]
 pub(crate) struct Map {
@@ -94,10 +97,22 @@ impl Map {
         true
     }
 
-    /// Writes at `offset`; `false` if that is not all inside.
+    /// Writes at `offset`; `false` if that is not all inside. A few numbers are written each as a whole,
+    /// and nothing that was written before them can be seen after them.
     #[must_use]
+    #[inline]
     pub(crate) fn write(&self, offset: u64, from: &[u8]) -> bool {
         let Some(to) = self.place(offset, from.len()) else { return false };
+        if let (Some(to), (words, [])) = (aligned(to, offset), from.as_chunks())
+            && words.len() <= STORED_WORDS_MAX
+        {
+            for (at, word) in words.iter().enumerate() {
+                // SAFETY: mapped for writing that many numbers, and aligned; see `load`.
+                let place = unsafe { AtomicU32::from_ptr(to.add(at)) };
+                place.store(u32::from_ne_bytes(*word), Ordering::Release);
+            }
+            return true;
+        }
         // SAFETY: the place is mapped for writing that many bytes, and `from` is a borrow of our
         // own memory, which is no part of any mapping's.
         unsafe { copy(to, from.as_ptr(), from.len()) };
