@@ -37,7 +37,9 @@
 //! is what transactions are for; but a record is never lost by one.
 //!
 //! Locks belong to the handle, not to the process, and every wait for one has a deadline and can be
-//! called off from another thread. So each thread opens the file for itself.
+//! called off from another thread. So each thread opens the file for itself. A forked process has
+//! copies of the handles of its parent, and with them its parent's locks: neither keeps the other out,
+//! and what one gives back the other has lost. It opens the file anew, and leaves those alone.
 //!
 //! **Never**: trusts a byte of a file, follows a list for longer than the file could have records,
 //! waits without a deadline, writes where it was opened to read, overwrites what is no TDB file.

@@ -3,7 +3,9 @@
 //!
 //! Why not a system call that blocks: locks of open files have no deadlock detection, and a blocked
 //! call cannot be given up. The pause is an eighth of the time already waited, so that waiting costs
-//! next to nothing and comes at most an eighth too late.
+//! next to nothing and comes at most an eighth too late. It stays short for some seconds: against one
+//! who takes a lock again as soon as he has given it back, as libtdb's processes do that have much to
+//! do, only who asks often ever gets it.
 //! Invariant: every wait ends.
 //! Source: the TDB specification, section 21.
 
@@ -16,8 +18,12 @@ use std::time::{Duration, Instant};
 const PAUSE_MIN: Duration = Duration::from_micros(20);
 /// A wait without a limit.
 const LIMIT_MAX: Duration = Duration::from_hours(24 * 365);
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_millis(5);
+/// The longest pause of those who have waited for less than [`LONG`]; it costs some thousandths of a
+/// processor.
+const PAUSE_MAX: Duration = Duration::from_millis(1);
+/// The longest pause of all.
+const LONG_PAUSE_MAX: Duration = Duration::from_millis(5);
+const LONG: Duration = Duration::from_secs(10);
 
 /// Calls off what a handle waits for, from another thread. Clones call off the same handle.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +113,8 @@ impl<'a> Patience<'a> {
         let now = Instant::now();
         let waited = now.saturating_duration_since(begun);
         let Some(left) = self.left(now) else { return Err(Fault::Busy { what, waited }) };
-        let pause = (waited / 8).clamp(PAUSE_MIN, PAUSE_MAX).min(left);
+        let longest = if waited < LONG { PAUSE_MAX } else { LONG_PAUSE_MAX };
+        let pause = (waited / 8).clamp(PAUSE_MIN, longest).min(left);
         if self.canceller.wait(pause) { Err(Fault::Cancelled { what }) } else { Ok(()) }
     }
 
