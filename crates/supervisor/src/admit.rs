@@ -267,6 +267,9 @@ impl Supervisor {
             let kind = EventKind::Stopped;
             self.event_of(at, kind, Severity::Info, message, Vec::new(), out);
         }
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.stop_waits &= instance.is_alive();
+        }
         self.concern_group(id);
         self.dirty.insert(id.clone());
         self.announce(&id.service);

@@ -1,6 +1,6 @@
 //! After the end of a run: restart, give up, be done, or stay down.
 
-use crate::instance::{At, End, Rest, Run};
+use crate::instance::{At, End, Instance, Rest, Run};
 use crate::machine::{Supervisor, millis};
 use crate::start::short;
 use crate::{EventKind, Exit, Kind, Output, RestartWhen, Severity, Value, Wish};
@@ -19,10 +19,11 @@ impl Supervisor {
             return;
         };
         out.push(Output::Release { instance: id.clone(), run: run.id });
+        let down = self.is_to_be_down(id);
         if let Some(instance) = self.instances.get_mut(id) {
             instance.since = now;
             instance.rest = Rest::Idle;
-            instance.keep_waiting(&run);
+            instance.keep_waiting(down);
             instance.status_text.clear();
             instance.care.run_ended(run.slot, run.evidence.bundle());
         }
@@ -33,9 +34,14 @@ impl Supervisor {
         self.announce(&id.service);
     }
 
+    fn is_to_be_down(&self, id: &InstanceId) -> bool {
+        let is_wanted = |it: &Instance| it.wish == Wish::Up && !it.removed;
+        self.shutdown.is_some() || !self.instances.get(id).is_some_and(|it| is_wanted(it))
+    }
+
     fn decide(&mut self, now: Now, id: &InstanceId, run: &Run, out: &mut Vec<Output>) {
+        let down = self.is_to_be_down(id);
         let Some(instance) = self.instances.get_mut(id) else { return };
-        let down = instance.wish != Wish::Up || instance.removed || self.shutdown.is_some();
         if down {
             if matches!(instance.wish, Wish::Failed(_) | Wish::Finished) {
                 return;
@@ -75,17 +81,22 @@ impl Supervisor {
             };
             return self.fail(id, kind, &reason, out);
         }
-        if run.ready_since.is_none() {
-            self.uncount(id, now.since(run.spawned));
+        // A one-shot does its work while it starts; that is time like any other.
+        let is_start = run.spec.kind != Kind::Oneshot || end == End::StartTimeout;
+        if run.ready_since.is_none() && is_start {
+            self.uncount(now, id, now.since(run.spawned));
         }
         self.schedule(now, id, out);
     }
 
     /// A start that failed spends no time of the budget's window, else a service that hangs in
     /// each of its starts would be restarted for ever, with nobody called (H26).
-    fn uncount(&mut self, id: &InstanceId, spent: Duration) {
+    fn uncount(&mut self, now: Now, id: &InstanceId, spent: Duration) {
         let Some(instance) = self.instances.get_mut(id) else { return };
-        instance.recent.iter_mut().for_each(|at| *at = *at + spent);
+        for at in &mut instance.recent {
+            // A successor may have begun before the last of these.
+            *at = *at + spent.min(now.since(*at));
+        }
     }
 
     fn finish(&mut self, id: &InstanceId, out: &mut Vec<Output>) {
@@ -160,20 +171,20 @@ impl Supervisor {
         if !self.is_present(at) {
             return self.other_ended(now, at, Some(reason), out);
         }
+        let down = self.is_to_be_down(id);
         let Some(instance) = self.instances.get_mut(id) else { return };
         let Some(mut run) = instance.run.take() else { return };
         instance.care.run_ended(run.slot, None);
         reason.clone_into(&mut instance.last_end);
         instance.since = now;
         instance.rest = Rest::Idle;
-        instance.keep_waiting(&run);
+        instance.keep_waiting(down);
         // To be started anew: what failed is not what is wanted now.
         let anew = matches!(run.end, Some(End::Replace | End::Replaced));
         if !anew {
             run.end = Some(End::StartTimeout);
         }
         out.push(Output::Release { instance: id.clone(), run: run.id });
-        let down = instance.wish != Wish::Up || instance.removed || self.shutdown.is_some();
         if permanent && !down && !anew {
             self.fail(id, EventKind::StartFailed, reason, out);
         } else {

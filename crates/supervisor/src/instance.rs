@@ -454,10 +454,10 @@ impl Instance {
         self.run.is_some() || !self.others.is_empty()
     }
 
-    /// The present run has ended by itself: a stop that waits still holds for the other ones, unless
-    /// it was of the present one only, to start it anew.
-    pub(crate) fn keep_waiting(&mut self, ended: &Run) {
-        self.stop_waits &= !self.others.is_empty() && ended.end != Some(End::Replace);
+    /// The present run has ended: a stop that waits still holds for the other ones, if all are to be
+    /// down. If not, it was to start the present one anew.
+    pub(crate) fn keep_waiting(&mut self, is_to_be_down: bool) {
+        self.stop_waits &= is_to_be_down && !self.others.is_empty();
     }
 }
 

@@ -4,7 +4,7 @@
 //! `dirty` and considered before `handle` returns, so that the cost of an input does not grow with
 //! the number of instances that have nothing to do with it.
 
-use crate::instance::{At, Instance, Rest, Role, Run, Stage};
+use crate::instance::{At, End, Instance, Rest, Role, Run, Stage};
 use crate::{
     Action, Event, EventKind, Input, InstanceSnapshot, Output, Pid, RunRecord, RunRole,
     ServiceSpec, Severity, ShutdownMode, Value, Wish,
@@ -238,6 +238,10 @@ impl Supervisor {
         }
         for instance in self.instances.values_mut() {
             instance.stop_waits = instance.is_alive();
+            if let Some(run) = &mut instance.run {
+                // It is not started anew any more, and what is kept beside it goes with it.
+                run.end = run.end.map(|end| if end == End::Replace { End::Stop } else { end });
+            }
             if instance.run.is_none() && instance.wish == Wish::Up {
                 instance.rest = Rest::Idle;
                 instance.since = now;

@@ -144,8 +144,9 @@ impl Supervisor {
             Some(run) => match run.stage {
                 // On its way down: it comes back up after that, whatever its policy says.
                 Stage::Stopping { .. } | Stage::Cleaning(_) => run.end = Some(End::Replace),
-                // A replacement that was asked for stays so.
+                // A replacement that was asked for stays so; a stop that has not begun does not.
                 Stage::Spawning | Stage::Starting { .. } | Stage::Running => {
+                    run.end = run.end.filter(|end| *end == End::Replace);
                     instance.stop_waits = run.end.is_some();
                 }
             },

@@ -115,7 +115,10 @@ impl Supervisor {
 
 /// What was to go, and is wanted again: it stays if its stop has not begun, else it comes back.
 fn stay(instance: &mut Instance) {
-    let Some(run) = &mut instance.run else { return };
+    let Some(run) = &mut instance.run else {
+        instance.stop_waits = false;
+        return;
+    };
     match run.stage {
         Stage::Spawning | Stage::Starting { .. } | Stage::Running => {
             instance.stop_waits = false;

@@ -189,3 +189,16 @@ fn the_end_of_what_ran_well_is_no_failed_start() {
     let why = "web is given up: it exited with code 3 after less than 1ms, and restart = \"never\"";
     assert_eq!(last.last(), Some(&format!("service.failed: {why}")));
 }
+
+#[test]
+fn h26_the_work_of_a_one_shot_is_time_like_any_other() {
+    let shot = service("job").oneshot().but(|spec| spec.start_timeout = 86_400 * SECOND);
+    let mut it = Bench::of([shot]);
+    for pid in 10..30 {
+        it.spawned("job", pid);
+        it.after(3_000 * SECOND);
+        it.ends("job", pid, Exit::Code(1));
+        it.after(it.core.next_wake().map_or(SECOND, |at| at.since(it.now)));
+    }
+    assert_eq!(it.seen("job").restarts, 20, "one that fails after its work is not given up");
+}

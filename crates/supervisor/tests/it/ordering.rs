@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, deeds};
 use crate::specs::{But, SECOND, service};
-use supervisor::{Action, Exit, NotifyMessage, Phase};
+use supervisor::{Action, Exit, NotifyMessage, Phase, RestartWhen, Wish};
 
 #[test]
 fn g13_what_is_required_is_started_first_and_the_chain_says_who_waits_for_whom() {
@@ -202,4 +202,20 @@ fn those_that_wait_are_not_told_of_each_step_of_what_they_wait_for() {
     let lines = it.ends("db", 10, Exit::Code(1));
     assert!(!lines.iter().any(|line| line.starts_with("service.waiting")), "{lines:?}");
     assert_eq!(it.because("web")[0], "web waits: it requires db, and db is starting");
+}
+
+#[test]
+fn who_is_started_again_before_the_turn_of_his_stop_has_come_goes_on() {
+    let never = service("web").but(|spec| spec.restart.when = RestartWhen::Never);
+    let mut it = Bench::all_running([never, service("app").after("web")]);
+    it.ask(Action::Stop, "app");
+    it.ask(Action::Restart, "web");
+    it.ask(Action::Stop, "web");
+    it.ask(Action::Start, "web");
+    assert_eq!(deeds(&it.ends("app", 11, Exit::Signal(15))), ["look at app", "release app, run 2"]);
+    assert_eq!((it.phase("web"), it.seen("web").wish), (Phase::Running, Wish::Up));
+    // A restart that was asked for stays one.
+    it.ask(Action::Restart, "web");
+    it.ask(Action::Start, "web");
+    assert_eq!(deeds(&it.ends("web", 10, Exit::Signal(15))).last(), Some(&"spawn web as run 3"));
 }

@@ -107,7 +107,8 @@ fn draw_tolerance(below: &mut impl FnMut(u64) -> u64) -> Tolerance {
         tolerance.evidence.budget = Duration::ZERO;
     }
     if below(3) == 0 {
-        let keep = Duration::from_secs(1 + below(100));
+        // Some are kept for longer than a shutdown may take.
+        let keep = Duration::from_secs(if below(4) == 0 { 2_700 } else { 1 + below(100) });
         tolerance.quarantine = Some(QuarantinePolicy { keep, max: 1 + below(2) as u16 });
     }
     if below(3) == 0 {

@@ -517,3 +517,52 @@ fn h18_a_corpse_is_not_forgotten_where_the_present_run_ends_before_its_turn() {
     assert!(lines.contains(&"kill all of web".to_owned()), "{lines:#?}");
     assert_eq!(it.run_ends("web", FIRST, 10).last().unwrap(), "shutdown complete");
 }
+
+#[test]
+fn h18_a_corpse_goes_at_the_end_also_where_the_present_run_was_to_be_started_anew() {
+    for dies_first in [false, true] {
+        let corpse_kept = kept(web().beside(), 86_400, 1);
+        let mut it = Bench::all_running([corpse_kept, service("app").after("web")]);
+        it.sick("web", "hang");
+        it.spawned("web", 20);
+        it.ask(Action::Stop, "app");
+        it.ask(Action::Restart, "web");
+        it.shutdown(ShutdownMode::StopServices);
+        let mut lines = Vec::new();
+        if dies_first {
+            it.run_ends("web", RunId(3), 20);
+        }
+        lines.extend(it.ends("app", 11, Exit::Signal(15)));
+        if !dies_first {
+            assert!(lines.contains(&"signal 15 to pid 20 of web".to_owned()), "{lines:#?}");
+            it.run_ends("web", RunId(3), 20);
+        }
+        assert!(lines.contains(&"kill all of web".to_owned()), "{lines:#?}");
+        assert_eq!(it.run_ends("web", FIRST, 10).last().unwrap(), "shutdown complete");
+    }
+}
+
+#[test]
+fn h18_a_start_that_fails_while_a_restart_waits_stops_nothing_that_is_wanted() {
+    let corpse_kept = kept(web().beside().says_ready(), 86_400, 1);
+    let corpse_kept = corpse_kept.but(|spec| spec.start_timeout = 5 * SECOND);
+    let mut it = Bench::of([corpse_kept, service("app").after("web")]);
+    it.spawned("web", 10);
+    it.says("web", NotifyMessage::Ready);
+    it.spawned("app", 11);
+    it.sick("web", "hang");
+    it.spawned("web", 20);
+    it.says("web", NotifyMessage::Ready);
+    it.give(Input::Frozen { instance: id("web"), run: FIRST, result: Ok(()) });
+    it.run_ends("web", RunId(3), 20);
+    it.spawned("web", 21);
+    it.ask(Action::Stop, "app");
+    it.ask(Action::Restart, "web");
+    // It hangs in its start, while it waits to be started anew.
+    let lines = it.after(5 * SECOND);
+    assert!(lines.contains(&"signal 15 to pid 21 of web".to_owned()), "{lines:#?}");
+    let lines = it.ends("web", 21, Exit::Signal(15));
+    assert!(deeds(&lines).iter().any(|deed| deed.starts_with("spawn web")), "{lines:#?}");
+    let lines = it.ends("app", 11, Exit::Signal(15));
+    assert!(!lines.contains(&"kill all of web".to_owned()), "the corpse is kept: {lines:#?}");
+}
