@@ -10,7 +10,7 @@
 #[cfg(test)]
 use crate::death;
 use crate::error::Fault;
-use crate::os::map::Map;
+use crate::os::map::{LINE_BYTES, Map};
 use crate::space::DATA_BYTES_MAX;
 use rustix::io::Errno;
 use std::cell::{Cell, Ref, RefCell};
@@ -94,6 +94,18 @@ impl FileSpace {
     #[inline]
     pub(crate) fn words<const N: usize>(&self, offset: u64) -> Option<[u32; N]> {
         self.map.borrow().as_ref()?.load_words(offset)
+    }
+
+    /// Has the first record of a list brought near, of which the head is here: only a hint, so it does
+    /// not matter what stands there.
+    #[inline]
+    pub(crate) fn prefetch_list(&self, head: u64) {
+        if let Some(map) = self.map.borrow().as_ref()
+            && let Some([first]) = map.load_words(head)
+        {
+            map.prefetch(first.into());
+            map.prefetch(u64::from(first) + LINE_BYTES);
+        }
     }
 
     /// The mapping, if there is one. Who keeps it must not look the size up meanwhile.

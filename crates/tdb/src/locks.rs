@@ -21,6 +21,7 @@ use crate::os::range;
 pub(crate) use crate::os::range::Kind;
 use crate::patience::{Canceller, Patience};
 use crate::sign::Sign;
+use crate::space::Space;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
@@ -453,6 +454,10 @@ impl Engine {
         wait: Wait,
     ) -> Result<Locked<'_>, Fault> {
         let patience = self.locks.patience(wait);
+        if let Space::File(file) = &self.space {
+            // A lock lets nothing that comes after it begin before it is taken.
+            file.prefetch_list(list.head());
+        }
         loop {
             let is_first = self.locks.take_list(list, kind, &patience)?;
             let locked = Locked { locks: &self.locks, list };

@@ -8,9 +8,10 @@
 //! goes in circles is left after [`STEPS_MAX`].
 //! Source: the TDB specification, sections 3.2 and 10.
 
+
 use crate::engine::{Engine, Found, Placed, Survey};
 use crate::header::{ByteOrder, List, Shape};
-use crate::os::map::Map;
+use crate::os::map::{LINE_BYTES, Map};
 use crate::record::{RECORD_BYTES, Record, TAILER_BYTES, magic};
 use crate::space::Space;
 use std::ops::ControlFlow::{self, Break, Continue};
@@ -85,6 +86,9 @@ impl Engine {
             if next == 0 {
                 return Some(());
             }
+            // Key and data stand behind the header, mostly not in the same line of the cache.
+            map.prefetch(u64::from(next) + LINE_BYTES);
+            map.prefetch(u64::from(next) + 2 * LINE_BYTES);
             let placed = chained_at(map, self.shape, next.into())?;
             if visit(map, placed, slot)?.is_break() {
                 return Some(());

@@ -16,7 +16,7 @@ use crate::os::range;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// What is locked, shared, by who has the file open and shows it.
@@ -86,7 +86,10 @@ fn open_again(file: &File) -> Option<File> {
     if testing::without_proc() {
         return None;
     }
-    File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
+    let path = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
+    // What stands there may be no file of ours, where threads do not share their descriptors: nothing
+    // that would have to be waited for is opened.
+    File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()
 }
 
 fn signs() -> MutexGuard<'static, BTreeMap<Of, Weak<Sign>>> {

@@ -166,7 +166,11 @@ impl Engine {
             Found::Here(old) if self.update_in_place(old, key, data)? => {
                 return self.count_change();
             }
-            Found::Here(old) => old,
+            Found::Here(old) => {
+                // The chain is gone along several times from here on.
+                self.locks.linger_no_more();
+                old
+            }
             Found::Nowhere { dead } => {
                 if dead == 0 || !self.refill_dead(key, hash, data)? {
                     let place = self.place(hash, payload, 0 < dead)?;

@@ -106,6 +106,13 @@ impl Locks {
         self.give_up(if nothing_else { EVERYTHING } else { lists });
     }
 
+    /// What comes may take long: the lock of the free list is to be given back whenever it can be.
+    pub(crate) fn linger_no_more(&self) {
+        if self.lingering.take() == Lingering::Held {
+            self.give_up((lock_byte(List::Free), 1));
+        }
+    }
+
     /// The lock of the free list is wanted again; true if it has stayed.
     pub(super) fn resume(&self, list: List) -> bool {
         let has_stayed = list == List::Free && self.lingering.get() == Lingering::Held;

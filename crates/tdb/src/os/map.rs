@@ -26,6 +26,8 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 /// How much is compared at once.
 const PIECE_BYTES: usize = 256;
 
+/// Bytes that processors fetch at once.
+pub(crate) const LINE_BYTES: u64 = 64;
 /// A header has as many numbers; more are copied faster by memcpy.
 const STORED_WORDS_MAX: usize = 6;
 
@@ -154,6 +156,18 @@ impl Map {
             at += expected.len() as u64;
         }
         Some(true)
+    }
+
+    /// Lets the processor fetch what stands at `offset`, if that is inside, while something else is done.
+    #[inline]
+    pub(crate) fn prefetch(&self, offset: u64) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(place) = self.place(offset, 1) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: every processor of this kind has the instruction, which reads nothing into the
+            // program and fails for no address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
+        }
     }
 
     /// The number at `offset`, in this machine's byte order, read as a whole; `None` if it is not

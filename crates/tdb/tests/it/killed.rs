@@ -9,8 +9,8 @@ use crate::peer::{Hammer, Libtdb, Open, flag};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
 use tdb::{Create, Database, Fault, Options, Store};
 
 /// Says to a worker what it is: way, name and file, with spaces between.
@@ -109,8 +109,10 @@ impl Worker {
     }
 
     fn wait_for(&mut self, more: u32) {
+        let deadline = Instant::now() + PATIENCE;
         for _ in 0..more {
-            self.done = self.steps.recv_timeout(PATIENCE).unwrap();
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.done = self.steps.recv_timeout(left).unwrap();
         }
     }
 
@@ -118,8 +120,12 @@ impl Worker {
     fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        while let Ok(step) = self.steps.recv_timeout(PATIENCE) {
-            self.done = step;
+        loop {
+            match self.steps.recv_timeout(PATIENCE) {
+                Ok(step) => self.done = step,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("the output of {} has no end", self.name),
+            }
         }
     }
 

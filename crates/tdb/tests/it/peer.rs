@@ -16,8 +16,11 @@ use std::time::{Duration, Instant};
 use tdb::Pair;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/assets/libtdb.py");
-/// Long enough for a busy machine to start a process, or to do a few ten thousand operations.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// Long enough for a busy machine to start a process; shorter than a whole test may take, so that who
+/// waited for whom is told.
+const PATIENCE: Duration = Duration::from_secs(50);
+/// Long enough for a few ten thousand operations.
+const LONG_PATIENCE: Duration = Duration::from_mins(2);
 /// Between two looks at whether it waits.
 const PAUSE: Duration = Duration::from_micros(500);
 /// Answers that nobody has asked for yet.
@@ -147,7 +150,11 @@ impl Libtdb {
 
     /// The answer to the oldest order that has none.
     pub(crate) fn hear(&mut self) -> Result<Value, Refused> {
-        let line = self.answers.recv_timeout(PATIENCE).unwrap();
+        self.hear_within(PATIENCE)
+    }
+
+    fn hear_within(&mut self, patience: Duration) -> Result<Value, Refused> {
+        let line = self.answers.recv_timeout(patience).unwrap();
         let mut answer: Value = serde_json::from_str(&line).unwrap();
         match answer.get("error").and_then(Value::as_i64) {
             Some(code) => Err(Refused { code, text: answer["text"].as_str().unwrap().to_owned() }),
@@ -219,7 +226,7 @@ impl Libtdb {
 
     /// What has come of it, when it is done.
     pub(crate) fn finish(&mut self) -> Hammered {
-        let answer = self.hear().unwrap();
+        let answer = self.hear_within(LONG_PATIENCE).unwrap();
         let of = |field: &str| answer[field].as_object().unwrap().clone();
         let counted = of("counted").into_iter();
         let lines = of("lines").into_iter();
