@@ -31,6 +31,7 @@ use together::{Lingering, Singles};
 use waiting::{Waits, granted};
 
 mod together;
+mod turn;
 mod waiting;
 
 /// Bytes of the file whose locks have a meaning of their own.
@@ -238,7 +239,7 @@ impl Locks {
                 self.take((offset, 1), kind, &patience.at_most(CIRCLE_WAIT), "a list")?;
             }
             None if is_more && !self.resume(list) => {
-                self.take((offset, 1), kind, patience, "a list")?;
+                self.take_in_turn(offset, kind, patience, "a list")?;
             }
             Some(_) | None => {}
         }

@@ -25,6 +25,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(1);
 const LONG_PAUSE_MAX: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(10);
 
+/// How late it may be noticed that a wait was called off.
+const STAND_BY: Duration = Duration::from_millis(20);
+
 /// Calls off what a handle waits for, from another thread. Clones call off the same handle.
 #[derive(Clone, Debug, Default)]
 pub struct Canceller {
@@ -116,6 +119,29 @@ impl<'a> Patience<'a> {
         let longest = if waited < LONG { PAUSE_MAX } else { LONG_PAUSE_MAX };
         let pause = (waited / 8).clamp(PAUSE_MIN, longest).min(left);
         if self.canceller.wait(pause) { Err(Fault::Cancelled { what }) } else { Ok(()) }
+    }
+
+    /// True if nothing is left of the time, or there never was any.
+    pub(crate) fn is_over(&self) -> bool {
+        self.begun();
+        self.left(Instant::now()).is_none()
+    }
+
+    /// The same wait with the same deadline, whose pauses begin anew.
+    pub(crate) fn anew(&self) -> Self {
+        let wait = OnceCell::from(Begun { at: Instant::now(), ..self.begun() });
+        Self { limit: self.limit, wait, canceller: self.canceller }
+    }
+
+    /// Sleeps until somebody wakes this thread, but not so long that nobody could call the wait off.
+    ///
+    /// # Errors
+    /// As [`Patience::pause`].
+    pub(crate) fn stand_by(&self, what: &'static str) -> Result<(), Fault> {
+        let left = self.left(Instant::now()).filter(|_| !self.canceller.is_off());
+        let Some(left) = left else { return Err(self.over(what)) };
+        std::thread::park_timeout(left.min(STAND_BY));
+        Ok(())
     }
 
     /// When the next stretch of a wait that nobody can interrupt ends; `None` if there is none.

@@ -8,7 +8,6 @@
 //! goes in circles is left after [`STEPS_MAX`].
 //! Source: the TDB specification, sections 3.2 and 10.
 
-
 use crate::engine::{Engine, Found, Placed, Survey};
 use crate::header::{ByteOrder, List, Shape};
 use crate::os::map::{LINE_BYTES, Map};

@@ -69,8 +69,8 @@ impl Engine {
         }
         self.locks.none_is_held("a transaction while something is locked")?;
         let patience = self.locks.patience(wait);
-        let right = (byte::TRANSACTION, 1);
-        self.locks.take(right, Kind::Exclusive, &patience, "the right to a transaction")?;
+        let what = "the right to a transaction";
+        self.locks.take_in_turn(byte::TRANSACTION, Kind::Exclusive, &patience, what)?;
         // Kept until the end of the transaction, which gives up every lock.
         let locked = self.lock_all(Kind::Shared, wait).map(std::mem::forget);
         let size = locked.and_then(|()| self.space.refresh());
