@@ -70,6 +70,12 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             });
             return Ok(());
         }
+        ["--help"] => {
+            for usage in [USAGE, tolerance::USAGE, tdb::USAGE] {
+                say(usage);
+            }
+            return Ok(());
+        }
         ["supervisor", rest @ ..] => rest,
         ["tolerance", rest @ ..] => return tolerance::run(rest),
         ["tdb", rest @ ..] => return tdb::run(rest),

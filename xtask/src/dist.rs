@@ -31,6 +31,10 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let twice = match arguments {
         [] => false,
         ["--twice"] => true,
+        ["--help"] => {
+            say(USAGE);
+            return Ok(());
+        }
         _ => bail!("{USAGE}"),
     };
     for program in ["dpkg-deb", "gzip", "md5sum"] {

@@ -34,6 +34,10 @@ struct Options {
 }
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    if arguments.contains(&"--help") {
+        say(USAGE);
+        return Ok(());
+    }
     let options = parse(arguments)?;
     if options.list {
         options.faults.iter().for_each(|it| say(&format!("{:<16} {}", it.name, it.about)));

@@ -53,6 +53,10 @@ const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-l
     --cfg fuzzing";
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    if arguments.contains(&"--help") {
+        say(USAGE);
+        return Ok(());
+    }
     let options = parse(arguments)?;
     let programs = build(options.address)?;
     for target in &options.targets {
