@@ -34,7 +34,7 @@ impl Supervisor {
         self.announce(&id.service);
     }
 
-    fn is_to_be_down(&self, id: &InstanceId) -> bool {
+    pub(crate) fn is_to_be_down(&self, id: &InstanceId) -> bool {
         let is_wanted = |it: &Instance| it.wish == Wish::Up && !it.removed;
         self.shutdown.is_some() || !self.instances.get(id).is_some_and(|it| is_wanted(it))
     }

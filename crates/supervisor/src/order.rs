@@ -267,7 +267,7 @@ impl Supervisor {
         let Some(instance) = self.instances.get_mut(id) else { return };
         instance.stop_waits = false;
         let end = instance.run.as_ref().and_then(|run| run.end).unwrap_or(End::Stop);
-        if end != End::Replace {
+        if self.is_to_be_down(id) {
             self.stop_others(now, id, out);
         }
         if let Some(at) = self.present(id) {

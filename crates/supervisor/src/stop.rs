@@ -50,6 +50,9 @@ impl Supervisor {
             }
             Stage::Starting { .. } | Stage::Running => {}
         }
+        // Whoever asked for it to be started anew is not told that it failed instead.
+        let is_anew = run.end == Some(End::Replace) && end != End::Stop;
+        let end = if is_anew { End::Replace } else { end };
         run.end = Some(end);
         run.down_since = Some(now);
         run.watchdog_due = None;

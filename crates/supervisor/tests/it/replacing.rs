@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use supervisor::watch::{Verdict, VerdictState};
 use supervisor::{
-    Action, Exit, Input, Mode, NotifyMessage, Phase, Probe, QuarantinePolicy, Remedy, RunRole,
-    ServiceSpec, ShutdownMode,
+    Action, Exit, Input, Mode, NotifyMessage, Phase, Probe, QuarantinePolicy, Remedy, RestartWhen,
+    RunRole, ServiceSpec, ShutdownMode, Wish,
 };
 
 const FIRST: RunId = RunId(1);
@@ -544,25 +544,40 @@ fn h18_a_corpse_goes_at_the_end_also_where_the_present_run_was_to_be_started_ane
 
 #[test]
 fn h18_a_start_that_fails_while_a_restart_waits_stops_nothing_that_is_wanted() {
-    let corpse_kept = kept(web().beside().says_ready(), 86_400, 1);
-    let corpse_kept = corpse_kept.but(|spec| spec.start_timeout = 5 * SECOND);
-    let mut it = Bench::of([corpse_kept, service("app").after("web")]);
-    it.spawned("web", 10);
-    it.says("web", NotifyMessage::Ready);
-    it.spawned("app", 11);
-    it.sick("web", "hang");
-    it.spawned("web", 20);
-    it.says("web", NotifyMessage::Ready);
-    it.give(Input::Frozen { instance: id("web"), run: FIRST, result: Ok(()) });
-    it.run_ends("web", RunId(3), 20);
-    it.spawned("web", 21);
-    it.ask(Action::Stop, "app");
-    it.ask(Action::Restart, "web");
-    // It hangs in its start, while it waits to be started anew.
-    let lines = it.after(5 * SECOND);
-    assert!(lines.contains(&"signal 15 to pid 21 of web".to_owned()), "{lines:#?}");
-    let lines = it.ends("web", 21, Exit::Signal(15));
-    assert!(deeds(&lines).iter().any(|deed| deed.starts_with("spawn web")), "{lines:#?}");
-    let lines = it.ends("app", 11, Exit::Signal(15));
-    assert!(!lines.contains(&"kill all of web".to_owned()), "the corpse is kept: {lines:#?}");
+    for (app_is_first, when) in [
+        (false, RestartWhen::OnFailure),
+        (true, RestartWhen::OnFailure),
+        (false, RestartWhen::Never),
+        (true, RestartWhen::Never),
+    ] {
+        let mut web = kept(web().beside().says_ready(), 86_400, 1);
+        (web.start_timeout, web.restart.when) = (5 * SECOND, when);
+        let mut it = Bench::of([web, service("app").after("web")]);
+        it.spawned("web", 10);
+        it.says("web", NotifyMessage::Ready);
+        it.spawned("app", 11);
+        it.sick("web", "hang");
+        it.spawned("web", 20);
+        it.says("web", NotifyMessage::Ready);
+        it.give(Input::Frozen { instance: id("web"), run: FIRST, result: Ok(()) });
+        it.ask(Action::Restart, "web");
+        it.run_ends("web", RunId(3), 20);
+        it.spawned("web", 21);
+        it.ask(Action::Stop, "app");
+        it.ask(Action::Restart, "web");
+        // It hangs in its start, while it waits to be started anew.
+        let mut lines = it.after(5 * SECOND);
+        assert!(lines.contains(&"signal 15 to pid 21 of web".to_owned()), "{lines:#?}");
+        if app_is_first {
+            lines.extend(it.ends("app", 11, Exit::Signal(15)));
+        }
+        lines.extend(it.ends("web", 21, Exit::Signal(15)));
+        assert_eq!(it.seen("web").wish, Wish::Up);
+        assert!(lines.iter().any(|line| line.starts_with("spawn web")), "{lines:#?}");
+        if !app_is_first {
+            lines.extend(it.ends("app", 11, Exit::Signal(15)));
+        }
+        let corpse_goes = "kill all of web".to_owned();
+        assert!(!lines.contains(&corpse_goes), "the corpse is kept: {lines:#?}");
+    }
 }
