@@ -11,7 +11,7 @@
 
 use crate::error::Fault;
 use std::cell::OnceCell;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The shortest pause; the kernel's timers are no finer.
@@ -25,7 +25,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(1);
 const LONG_PAUSE_MAX: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(10);
 
-/// How late it may be noticed that a wait was called off.
+/// How long somebody stands by before he looks by himself.
 const STAND_BY: Duration = Duration::from_millis(20);
 
 /// Calls off what a handle waits for, from another thread. Clones call off the same handle.
@@ -36,32 +36,77 @@ pub struct Canceller {
 
 #[derive(Debug, Default)]
 struct Signal {
-    off: Mutex<bool>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    off: bool,
+    /// How often waits were called off: a wait that was is over, also where others may begin again
+    /// before its thread has noticed.
+    times: u64,
+    /// Whoever stands by is to look again.
+    called: bool,
 }
 
 impl Canceller {
     /// Lets the wait of the handle fail with [`Fault::Cancelled`], the one that goes on now and every
     /// later one until [`Canceller::reset`].
     pub fn cancel(&self) {
-        *self.signal.off.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        let mut state = self.state();
+        state.off = true;
+        state.times += 1;
+        drop(state);
         self.signal.changed.notify_all();
     }
 
     /// Lets the handle wait again.
     pub fn reset(&self) {
-        *self.signal.off.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.state().off = false;
     }
 
-    fn is_off(&self) -> bool {
-        *self.signal.off.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Has the one who stands by look again.
+    pub(crate) fn call(&self) {
+        self.state().called = true;
+        self.signal.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.signal.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a wait was called off that began when this had been done so many times.
+    fn is_off(&self, times: u64) -> bool {
+        self.state().is_off(times)
     }
 
     /// Waits; true if it was called off before or meanwhile.
-    fn wait(&self, pause: Duration) -> bool {
-        let off = self.signal.off.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.signal.changed.wait_timeout_while(off, pause, |off| !*off);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+    fn wait(&self, pause: Duration, times: u64) -> bool {
+        self.wait_while(pause, |state| !state.is_off(times)).is_off(times)
+    }
+
+    /// As [`Canceller::wait`], but no longer than until it is called.
+    fn stand_by(&self, pause: Duration, times: u64) -> bool {
+        let mut state = self.wait_while(pause, |state| !state.called && !state.is_off(times));
+        state.called = false;
+        state.is_off(times)
+    }
+
+    fn wait_while(
+        &self,
+        pause: Duration,
+        mut condition: impl FnMut(&State) -> bool,
+    ) -> MutexGuard<'_, State> {
+        let changed = &self.signal.changed;
+        let waited = changed.wait_timeout_while(self.state(), pause, |state| condition(state));
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl State {
+    fn is_off(&self, times: u64) -> bool {
+        self.off || self.times != times
     }
 }
 
@@ -79,6 +124,8 @@ struct Begun {
     at: Instant,
     /// `None`: it is enough to have asked once.
     deadline: Option<Instant>,
+    /// How often waits of this handle had been called off.
+    times: u64,
 }
 
 impl<'a> Patience<'a> {
@@ -93,7 +140,7 @@ impl<'a> Patience<'a> {
             // A limit that no clock can hold is longer than anybody waits.
             let end = || at.checked_add(self.limit).or_else(|| at.checked_add(LIMIT_MAX));
             let deadline = (!self.limit.is_zero()).then(end).flatten();
-            Begun { at, deadline }
+            Begun { at, deadline, times: self.canceller.state().times }
         })
     }
 
@@ -103,7 +150,7 @@ impl<'a> Patience<'a> {
         let soon = now.checked_add(limit);
         let whole = self.begun().deadline;
         let deadline = whole.map(|deadline| soon.map_or(deadline, |soon| soon.min(deadline)));
-        let wait = OnceCell::from(Begun { at: now, deadline });
+        let wait = OnceCell::from(Begun { at: now, deadline, ..self.begun() });
         Self { limit, wait, canceller: self.canceller }
     }
 
@@ -112,13 +159,13 @@ impl<'a> Patience<'a> {
     /// # Errors
     /// [`Fault::Busy`] when the time is over, [`Fault::Cancelled`] when it was called off.
     pub(crate) fn pause(&self, what: &'static str) -> Result<(), Fault> {
-        let begun = self.begun().at;
+        let Begun { at, times, .. } = self.begun();
         let now = Instant::now();
-        let waited = now.saturating_duration_since(begun);
+        let waited = now.saturating_duration_since(at);
         let Some(left) = self.left(now) else { return Err(Fault::Busy { what, waited }) };
         let longest = if waited < LONG { PAUSE_MAX } else { LONG_PAUSE_MAX };
         let pause = (waited / 8).clamp(PAUSE_MIN, longest).min(left);
-        if self.canceller.wait(pause) { Err(Fault::Cancelled { what }) } else { Ok(()) }
+        if self.canceller.wait(pause, times) { Err(Fault::Cancelled { what }) } else { Ok(()) }
     }
 
     /// True if nothing is left of the time, or there never was any.
@@ -133,28 +180,27 @@ impl<'a> Patience<'a> {
         Self { limit: self.limit, wait, canceller: self.canceller }
     }
 
-    /// Sleeps until somebody wakes this thread, but not so long that nobody could call the wait off.
+    /// Sleeps until the handle is called, or for a moment.
     ///
     /// # Errors
     /// As [`Patience::pause`].
     pub(crate) fn stand_by(&self, what: &'static str) -> Result<(), Fault> {
-        let left = self.left(Instant::now()).filter(|_| !self.canceller.is_off());
-        let Some(left) = left else { return Err(self.over(what)) };
-        std::thread::park_timeout(left.min(STAND_BY));
-        Ok(())
+        let Some(left) = self.left(Instant::now()) else { return Err(self.over(what)) };
+        let is_off = self.canceller.stand_by(left.min(STAND_BY), self.begun().times);
+        if is_off { Err(Fault::Cancelled { what }) } else { Ok(()) }
     }
 
     /// When the next stretch of a wait that nobody can interrupt ends; `None` if there is none.
     pub(crate) fn next_deadline(&self, stretch: Duration) -> Option<Instant> {
         let now = Instant::now();
-        let left = self.left(now).filter(|_| !self.canceller.is_off())?;
+        let left = self.left(now).filter(|_| !self.canceller.is_off(self.begun().times))?;
         now.checked_add(stretch.min(left))
     }
 
     /// What a wait that came to nothing came to.
     pub(crate) fn over(&self, what: &'static str) -> Fault {
-        let Begun { at, deadline } = self.begun();
-        if deadline.is_some() && self.canceller.is_off() {
+        let Begun { at, deadline, times } = self.begun();
+        if deadline.is_some() && self.canceller.is_off(times) {
             return Fault::Cancelled { what };
         }
         Fault::Busy { what, waited: Instant::now().saturating_duration_since(at) }
@@ -200,6 +246,22 @@ mod tests {
         canceller.cancel();
         assert!(matches!(waiting.join().unwrap(), Some(Fault::Cancelled { .. })));
         canceller.reset();
-        assert!(!canceller.wait(Duration::ZERO));
+        assert!(!canceller.wait(Duration::ZERO, 1));
+    }
+
+    #[test]
+    fn a_wait_that_was_called_off_is_over_although_others_may_begin_again() {
+        let canceller = Canceller::default();
+        let first = Patience::new(Duration::from_mins(10), &canceller);
+        assert!(!first.is_over());
+        canceller.cancel();
+        canceller.reset();
+        let (same, later) = (first.anew(), Patience::new(Duration::from_mins(10), &canceller));
+        for over in [&first, &same] {
+            assert!(matches!(over.pause("a lock"), Err(Fault::Cancelled { .. })));
+            assert!(matches!(over.stand_by("a lock"), Err(Fault::Cancelled { .. })));
+            assert!(over.next_deadline(Duration::from_secs(1)).is_none());
+        }
+        assert!(later.pause("a lock").is_ok() && later.stand_by("a lock").is_ok());
     }
 }

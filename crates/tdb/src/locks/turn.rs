@@ -1,20 +1,23 @@
-//! Who of this process asks the kernel for a lock that somebody has: no more than two at a time.
+//! Who of this process asks the kernel for a lock that somebody has: mostly no more than two.
 //!
 //! Why: who waits has to ask again and again, since a blocked request could not be given up. If 64
 //! threads do so for the same lock, they are woken for nothing most of the time, and together get less
-//! done than two. So the others sleep until the one in front has it, or has given up. Those who come
+//! done than two. So the others stand by until one in front has it, or has given up. Those who come
 //! while the lock is free do not ask whose turn it is: that is what makes a lock fast, and whoever is
-//! in front gets it within a few of his pauses.
+//! in front gets it within a few of his pauses. If for some time nobody gets it, more ask: then it is
+//! held by somebody outside who takes it again at once, and it is the number of questions that counts.
 //! Invariants: only those queue who have nothing of what they wait for: who has a part of it may be the
-//! one whom those in front wait for; every wait ends at its own deadline, whoever is in front.
+//! one whom those in front wait for; every wait ends at its own deadline, whoever is in front, and with
+//! a last question; nobody waits for the queues themselves.
+//! Source: the TDB specification, section 21.
 
 use super::{Kind, Locks};
 use crate::error::Fault;
-use crate::patience::Patience;
+use crate::patience::{Canceller, Patience};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::Thread;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 /// The process, the device and number of the file, and the byte. A forked process has the memory of
 /// its parent, but not its threads.
@@ -24,9 +27,33 @@ type Of = (u32, u64, u64, u64);
 /// waiting: of 64, the one who gets least did 8 % of the average. With two it is 25 %, and all together
 /// get 5 % less done; with four 36 % and 16 % less.
 const ASKERS: usize = 2;
+/// After so long without success, twice as many ask.
+const DOUBLED_EVERY: Duration = Duration::from_millis(10);
+/// How often their number is doubled.
+const DOUBLED_MAX: u32 = 10;
+/// How often it is tried to come to the queues before it is done without.
+const TRIES_MAX: u32 = 100;
 
-/// Who waits, in the order in which they came.
-type Queue = VecDeque<(u64, Thread)>;
+/// Who waits for one lock.
+#[derive(Debug)]
+struct Queue {
+    /// In the order in which they came, with a number for each, and by what he is called.
+    waiting: VecDeque<(u64, Canceller)>,
+    /// When it began, or somebody last got the lock.
+    since: Instant,
+}
+
+impl Queue {
+    fn new() -> Self {
+        Self { waiting: VecDeque::new(), since: Instant::now() }
+    }
+
+    fn askers(&self, now: Instant) -> usize {
+        let waited = now.saturating_duration_since(self.since).as_millis();
+        let doubled = waited / DOUBLED_EVERY.as_millis();
+        ASKERS << u32::try_from(doubled).unwrap_or(DOUBLED_MAX).min(DOUBLED_MAX)
+    }
+}
 
 /// All queues of this process that have somebody in them, and how many have come so far.
 static QUEUES: Mutex<(BTreeMap<Of, Queue>, u64)> = Mutex::new((BTreeMap::new(), 0));
@@ -35,22 +62,27 @@ static QUEUES: Mutex<(BTreeMap<Of, Queue>, u64)> = Mutex::new((BTreeMap::new(), 
 #[derive(Debug)]
 struct Place {
     of: Of,
-    ticket: u64,
+    number: u64,
+    has_the_lock: bool,
 }
 
 impl Place {
-    fn at_the_end(of: Of) -> Self {
-        let mut all = queues();
+    /// `None` where the queues can't be had: another thread may have been at them when this process was
+    /// forked, and will never be done.
+    fn at_the_end(of: Of, canceller: &Canceller) -> Option<Self> {
+        let mut all = (0..TRIES_MAX).find_map(|_| try_queues())?;
         let (queues, come) = &mut *all;
         *come += 1;
-        queues.entry(of).or_default().push_back((*come, std::thread::current()));
-        Self { of, ticket: *come }
+        let queue = queues.entry(of).or_insert_with(Queue::new);
+        queue.waiting.push_back((*come, canceller.clone()));
+        Some(Self { of, number: *come, has_the_lock: false })
     }
 
     fn may_ask(&self) -> bool {
         let all = queues();
-        let mut front = all.0.get(&self.of).into_iter().flat_map(|queue| queue.iter().take(ASKERS));
-        front.any(|(ticket, _)| *ticket == self.ticket)
+        let Some(queue) = all.0.get(&self.of) else { return true };
+        let mut front = queue.waiting.iter().take(queue.askers(Instant::now()));
+        front.any(|(number, _)| *number == self.number)
     }
 }
 
@@ -58,19 +90,35 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut all = queues();
         let Some(queue) = all.0.get_mut(&self.of) else { return };
-        queue.retain(|(ticket, _)| *ticket != self.ticket);
-        // He may have been among those in front before, and looks again for nothing.
-        if let Some((_, thread)) = queue.get(ASKERS - 1) {
-            thread.unpark();
+        queue.waiting.retain(|(number, _)| *number != self.number);
+        if self.has_the_lock {
+            queue.since = Instant::now();
         }
-        if queue.is_empty() {
+        // He may have been among those in front before, and looks again for nothing.
+        let next = queue.waiting.get(ASKERS - 1).map(|(_, canceller)| canceller.clone());
+        if queue.waiting.is_empty() {
             all.0.remove(&self.of);
+        }
+        drop(all);
+        if let Some(next) = next {
+            next.call();
         }
     }
 }
 
 fn queues() -> MutexGuard<'static, (BTreeMap<Of, Queue>, u64)> {
     QUEUES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn try_queues() -> Option<MutexGuard<'static, (BTreeMap<Of, Queue>, u64)>> {
+    match QUEUES.try_lock() {
+        Ok(all) => Some(all),
+        Err(TryLockError::Poisoned(all)) => Some(all.into_inner()),
+        Err(TryLockError::WouldBlock) => {
+            std::thread::yield_now();
+            None
+        }
+    }
 }
 
 impl Locks {
@@ -86,18 +134,32 @@ impl Locks {
         if self.try_take((byte, 1), kind)? {
             return Ok(());
         }
-        let place = match (kind, patience.is_over()) {
+        let mut place = match (kind, patience.is_over()) {
             (_, true) => return Err(patience.over(what)),
             // All of those may have it at the same time.
             (Kind::Shared, false) => None,
             (Kind::Exclusive, false) => self.queue_up(byte),
         };
-        while place.as_ref().is_some_and(|place| !place.may_ask()) {
-            patience.stand_by(what)?;
+        let mut end = None;
+        while end.is_none() && place.as_ref().is_some_and(|place| !place.may_ask()) {
+            end = patience.stand_by(what).err();
         }
         let mine = patience.anew();
-        while !self.try_take((byte, 1), kind)? {
-            mine.pause(what).map_err(|_| patience.over(what))?;
+        loop {
+            if let Some(called_off @ Fault::Cancelled { .. }) = end {
+                return Err(called_off);
+            }
+            if self.try_take((byte, 1), kind)? {
+                break;
+            }
+            // The last question was asked when the time was over.
+            if end.is_some() {
+                return Err(patience.over(what));
+            }
+            end = mine.pause(what).err();
+        }
+        if let Some(place) = &mut place {
+            place.has_the_lock = true;
         }
         Ok(())
     }
@@ -105,7 +167,8 @@ impl Locks {
     /// `None` where nobody can tell which file it is.
     fn queue_up(&self, byte: u64) -> Option<Place> {
         let metadata = self.file.as_ref()?.metadata().ok()?;
-        Some(Place::at_the_end((std::process::id(), metadata.dev(), metadata.ino(), byte)))
+        let of = (std::process::id(), metadata.dev(), metadata.ino(), byte);
+        Place::at_the_end(of, &self.canceller)
     }
 }
 
@@ -117,13 +180,20 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
+    /// What one test does to the queues is no other's business.
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    fn alone() -> MutexGuard<'static, ()> {
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn options() -> Options {
         Options::new().create(Create::Missing).hash_size(1)
     }
 
     fn waiting(path: &Path) -> usize {
         let ino = std::fs::metadata(path).unwrap().ino();
-        queues().0.iter().filter(|(of, _)| of.2 == ino).map(|(_, queue)| queue.len()).sum()
+        queues().0.iter().filter(|(of, _)| of.2 == ino).map(|(_, queue)| queue.waiting.len()).sum()
     }
 
     /// Somebody who has the only chain, in the same process.
@@ -135,6 +205,7 @@ mod tests {
 
     #[test]
     fn all_get_their_turn_and_no_memory_of_them_is_kept() {
+        let _alone = alone();
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path();
         let holder = busy(path);
@@ -163,6 +234,7 @@ mod tests {
 
     #[test]
     fn who_gives_up_or_is_called_off_lets_the_next_one_come() {
+        let _alone = alone();
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path();
         let holder = busy(path);
@@ -190,7 +262,31 @@ mod tests {
     }
 
     #[test]
+    fn more_ask_the_longer_nobody_gets_it() {
+        let queue = Queue::new();
+        let after = |millis| queue.askers(queue.since + Duration::from_millis(millis));
+        assert_eq!([0, 9, 10, 25, 50].map(after), [2, 2, 4, 8, 64]);
+        assert_eq!(after(100_000_000_000), 2 << DOUBLED_MAX);
+    }
+
+    #[test]
+    fn where_the_queues_cannot_be_had_the_lock_is_asked_for_without() {
+        let _alone = alone();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path();
+        let holder = busy(path);
+        let mut other = options().wait(Duration::from_millis(30)).open(path).unwrap();
+        // As in a process that was forked while another thread had them.
+        let all = queues();
+        let error = other.store(b"k", b"v", Store::Replace).unwrap_err();
+        assert!(matches!(error.fault(), Fault::Busy { .. }), "{error}");
+        drop((holder, all));
+        other.store(b"k", b"v", Store::Replace).unwrap();
+    }
+
+    #[test]
     fn who_is_called_off_in_the_middle_of_the_queue_leaves_it() {
+        let _alone = alone();
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path();
         let holder = busy(path);

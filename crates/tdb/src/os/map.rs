@@ -161,13 +161,17 @@ impl Map {
     /// Lets the processor fetch what stands at `offset`, if that is inside, while something else is done.
     #[inline]
     pub(crate) fn prefetch(&self, offset: u64) {
+        let Some(place) = self.place(offset, 1) else { return };
         #[cfg(target_arch = "x86_64")]
-        if let Some(place) = self.place(offset, 1) {
+        // SAFETY: every processor of this kind has the instruction, which reads nothing into the program
+        // and fails for no address.
+        unsafe {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: every processor of this kind has the instruction, which reads nothing into the
-            // program and fails for no address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
+            _mm_prefetch::<_MM_HINT_T0>(place.cast());
         }
+        // Without one, it is fetched when it is read.
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = place;
     }
 
     /// The number at `offset`, in this machine's byte order, read as a whole; `None` if it is not
