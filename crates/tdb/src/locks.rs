@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::error::Fault;
 use crate::header::{HEADER_BYTES, List};
 use crate::mutexes::Mutexes;
-use crate::os::mutex::MutexArea;
+use crate::os::mutex::{self, MutexArea};
 use crate::os::range;
 pub(crate) use crate::os::range::Kind;
 use crate::patience::{Canceller, Patience};
@@ -28,7 +28,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use together::{Lingering, Singles};
-use waiting::{Waits, granted};
+use waiting::{Waits, granted, lock_mutex};
 
 mod together;
 mod turn;
@@ -222,12 +222,19 @@ impl Locks {
         match &self.mutexes {
             // A mutex has one owner, whatever he wants to do.
             Some(mutexes) if before.count == 0 => {
-                let mut wait = Waits { patience };
                 let mut mutexes = mutexes.borrow_mut();
-                let locked = match list {
-                    List::Free => mutexes.free_lock(&mut wait),
-                    List::Chain(chain) => mutexes.chain_lock(kind, chain, &mut wait),
-                };
+                // Who has a chain keeps others from having all records, and may have to give way to
+                // them at once: he does not stand by for another one.
+                let queues = is_first || list == List::Free;
+                let mut locked = Ok(mutex::Locked::Busy);
+                if !queues || self.may_pass(offset, patience) {
+                    locked = lock_mutex(&mut mutexes, list, kind, Waits::No);
+                }
+                if let Ok(mutex::Locked::Busy) = locked {
+                    let mut lock =
+                        |waits: Waits<'_, '_>| lock_mutex(&mut mutexes, list, kind, waits);
+                    locked = self.wait_for_mutex(offset, patience, queues, &mut lock);
+                }
                 granted(locked, offset, patience, "a list")?;
             }
             Some(mutexes) if is_more && !mutexes.borrow().may_change() => {
@@ -292,7 +299,7 @@ impl Locks {
         }
         let heads = 4 * u64::from(chains);
         if let Some(mutexes) = &self.mutexes {
-            let mut wait = Waits { patience };
+            let mut wait = Waits::Yes(patience);
             let rest = |kind| self.try_take((ALL + heads, 0), kind).map_err(io::Error::other);
             let locked = mutexes.borrow_mut().all_lock(kind, &mut wait, rest);
             granted(locked, ALL, patience, "all lists")?;
@@ -394,7 +401,7 @@ impl Locks {
         };
         let rest = ALL + 4 * u64::from(chains);
         let rest = |kind| self.try_take((rest, 0), kind).map_err(io::Error::other);
-        let locked = mutexes.borrow_mut().all_upgrade(&mut Waits { patience: &patience }, rest);
+        let locked = mutexes.borrow_mut().all_upgrade(&mut Waits::Yes(&patience), rest);
         granted(locked, ALL, &patience, what)
     }
 

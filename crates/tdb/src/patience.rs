@@ -168,6 +168,11 @@ impl<'a> Patience<'a> {
         if self.canceller.wait(pause, times) { Err(Fault::Cancelled { what }) } else { Ok(()) }
     }
 
+    /// True if it is enough to have asked once.
+    pub(crate) fn never_waits(&self) -> bool {
+        self.limit.is_zero()
+    }
+
     /// True if nothing is left of the time, or there never was any.
     pub(crate) fn is_over(&self) -> bool {
         self.begun();

@@ -3,19 +3,24 @@
 //! Why: who waits has to ask again and again, since a blocked request could not be given up. If 64
 //! threads do so for the same lock, they are woken for nothing most of the time, and together get less
 //! done than two. So the others stand by until one in front has it, or has given up. Those who come
-//! while the lock is free do not ask whose turn it is: that is what makes a lock fast, and whoever is
-//! in front gets it within a few of his pauses. If for some time nobody gets it, more ask: then it is
-//! held by somebody outside who takes it again at once, and it is the number of questions that counts.
+//! while the lock is free do not ask whose turn it is: that is what makes a lock fast. But once one in
+//! front has asked in vain for some time, they queue behind him. If for longer nobody gets it, more
+//! ask: then it is held by somebody outside who takes it again at once, and it is the number of
+//! questions that counts.
 //! Invariants: only those queue who have nothing of what they wait for: who has a part of it may be the
 //! one whom those in front wait for; every wait ends at its own deadline, whoever is in front, and with
 //! a last question; nobody waits for the queues themselves.
 //! Source: the TDB specification, section 21.
 
+use super::waiting::Waits;
 use super::{Kind, Locks};
 use crate::error::Fault;
+use crate::os::mutex;
 use crate::patience::{Canceller, Patience};
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +32,9 @@ type Of = (u32, u64, u64, u64);
 /// waiting: of 64, the one who gets least did 8 % of the average. With two it is 25 %, and all together
 /// get 5 % less done; with four 36 % and 16 % less.
 const ASKERS: usize = 2;
+/// Who is in front lets nobody pass any more when so long nobody who waits has got the lock. It is not
+/// shorter so that who has the lock does something with it, and each gets as much.
+const PASSED_FOR: Duration = Duration::from_millis(1);
 /// After so long without success, twice as many ask.
 const DOUBLED_EVERY: Duration = Duration::from_millis(10);
 /// How often their number is doubled.
@@ -41,11 +49,13 @@ struct Queue {
     waiting: VecDeque<(u64, Canceller)>,
     /// When it began, or somebody last got the lock.
     since: Instant,
+    /// The one in front lets nobody pass.
+    is_strict: bool,
 }
 
 impl Queue {
     fn new() -> Self {
-        Self { waiting: VecDeque::new(), since: Instant::now() }
+        Self { waiting: VecDeque::new(), since: Instant::now(), is_strict: false }
     }
 
     fn askers(&self, now: Instant) -> usize {
@@ -58,12 +68,16 @@ impl Queue {
 /// All queues of this process that have somebody in them, and how many have come so far.
 static QUEUES: Mutex<(BTreeMap<Of, Queue>, u64)> = Mutex::new((BTreeMap::new(), 0));
 
+/// In how many of them nobody may pass: mostly nobody does, and then the queues need not be looked at.
+static STRICT: AtomicU32 = AtomicU32::new(0);
+
 /// A place in a queue, for as long as this lives.
 #[derive(Debug)]
 struct Place {
     of: Of,
     number: u64,
     has_the_lock: bool,
+    is_strict: bool,
 }
 
 impl Place {
@@ -75,7 +89,19 @@ impl Place {
         *come += 1;
         let queue = queues.entry(of).or_insert_with(Queue::new);
         queue.waiting.push_back((*come, canceller.clone()));
-        Some(Self { of, number: *come, has_the_lock: false })
+        Some(Self { of, number: *come, has_the_lock: false, is_strict: false })
+    }
+
+    /// Lets nobody pass any more, if it is in front and it is time for that.
+    fn be_strict(&mut self) {
+        let mut all = queues();
+        let Some(queue) = all.0.get_mut(&self.of) else { return };
+        let is_first = queue.waiting.front().is_some_and(|(number, _)| *number == self.number);
+        if is_first && !self.is_strict && PASSED_FOR <= queue.since.elapsed() {
+            self.is_strict = true;
+            queue.is_strict = true;
+            STRICT.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn may_ask(&self) -> bool {
@@ -93,6 +119,10 @@ impl Drop for Place {
         queue.waiting.retain(|(number, _)| *number != self.number);
         if self.has_the_lock {
             queue.since = Instant::now();
+        }
+        if self.is_strict {
+            queue.is_strict = false;
+            STRICT.fetch_sub(1, Ordering::Relaxed);
         }
         // He may have been among those in front before, and looks again for nothing.
         let next = queue.waiting.get(ASKERS - 1).map(|(_, canceller)| canceller.clone());
@@ -131,7 +161,7 @@ impl Locks {
         patience: &Patience<'_>,
         what: &'static str,
     ) -> Result<(), Fault> {
-        if self.try_take((byte, 1), kind)? {
+        if self.may_pass(byte, patience) && self.try_take((byte, 1), kind)? {
             return Ok(());
         }
         let mut place = match (kind, patience.is_over()) {
@@ -140,10 +170,7 @@ impl Locks {
             (Kind::Shared, false) => None,
             (Kind::Exclusive, false) => self.queue_up(byte),
         };
-        let mut end = None;
-        while end.is_none() && place.as_ref().is_some_and(|place| !place.may_ask()) {
-            end = patience.stand_by(what).err();
-        }
+        let mut end = stand_by(place.as_ref(), patience, what).err();
         let mine = patience.anew();
         loop {
             if let Some(called_off @ Fault::Cancelled { .. }) = end {
@@ -156,6 +183,9 @@ impl Locks {
             if end.is_some() {
                 return Err(patience.over(what));
             }
+            if let Some(place) = &mut place {
+                place.be_strict();
+            }
             end = mine.pause(what).err();
         }
         if let Some(place) = &mut place {
@@ -164,17 +194,82 @@ impl Locks {
         Ok(())
     }
 
+    /// Waits for a mutex that somebody has, which the byte stands for: no more than two of this process
+    /// wait for it in the kernel, so that it goes round among them. Where not all may stand by, as who
+    /// has something that others wait for, it is waited for as if nobody else did.
+    #[cold]
+    pub(super) fn wait_for_mutex(
+        &self,
+        byte: u64,
+        patience: &Patience<'_>,
+        may_stand_by: bool,
+        lock: &mut dyn FnMut(Waits<'_, '_>) -> io::Result<mutex::Locked>,
+    ) -> io::Result<mutex::Locked> {
+        if patience.is_over() {
+            return Ok(mutex::Locked::Busy);
+        }
+        if !may_stand_by {
+            return lock(Waits::Yes(patience));
+        }
+        let mut place = self.queue_up(byte);
+        let end = stand_by(place.as_ref(), patience, "a list").err();
+        if matches!(end, Some(Fault::Cancelled { .. })) {
+            return Ok(mutex::Locked::Busy);
+        }
+        let Some(place) = &mut place else { return lock(Waits::Yes(patience)) };
+        let mut locked = mutex::Locked::Busy;
+        while locked == mutex::Locked::Busy && !place.is_strict && !patience.is_over() {
+            locked = lock(Waits::Yes(&patience.at_most(PASSED_FOR)))?;
+            place.be_strict();
+        }
+        if locked == mutex::Locked::Busy {
+            locked = lock(Waits::Yes(patience))?;
+        }
+        place.has_the_lock = locked != mutex::Locked::Busy;
+        Ok(locked)
+    }
+
+    /// Whether the lock may be asked for by who does not wait for it: unless somebody does who was
+    /// passed for long. Who would not wait at all is nobody's rival.
+    #[inline]
+    pub(super) fn may_pass(&self, byte: u64, patience: &Patience<'_>) -> bool {
+        let strict = STRICT.load(Ordering::Relaxed);
+        strict == 0 || patience.never_waits() || self.nobody_minds(byte)
+    }
+
+    #[cold]
+    fn nobody_minds(&self, byte: u64) -> bool {
+        let Some(of) = self.queue_of(byte) else { return true };
+        !try_queues().is_some_and(|all| all.0.get(&of).is_some_and(|queue| queue.is_strict))
+    }
+
     /// `None` where nobody can tell which file it is.
     fn queue_up(&self, byte: u64) -> Option<Place> {
-        let metadata = self.file.as_ref()?.metadata().ok()?;
-        let of = (std::process::id(), metadata.dev(), metadata.ino(), byte);
-        Place::at_the_end(of, &self.canceller)
+        Place::at_the_end(self.queue_of(byte)?, &self.canceller)
     }
+
+    fn queue_of(&self, byte: u64) -> Option<Of> {
+        let metadata = self.file.as_ref()?.metadata().ok()?;
+        Some((std::process::id(), metadata.dev(), metadata.ino(), byte))
+    }
+}
+
+/// Waits until whoever has this place may ask.
+fn stand_by(
+    place: Option<&Place>,
+    patience: &Patience<'_>,
+    what: &'static str,
+) -> Result<(), Fault> {
+    while place.is_some_and(|place| !place.may_ask()) {
+        patience.stand_by(what)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::locks::Wait;
     use crate::os::testing::wait_for;
     use crate::{Create, Database, Options, Store};
     use std::path::Path;
@@ -206,8 +301,14 @@ mod tests {
     #[test]
     fn all_get_their_turn_and_no_memory_of_them_is_kept() {
         let _alone = alone();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let path = file.path();
+        all_get_their_turn(&options());
+        all_get_their_turn(&options().mutexes());
+    }
+
+    fn all_get_their_turn(first: &Options) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = &folder.path().join("a.tdb");
+        drop(first.open(path).unwrap());
         let holder = busy(path);
         std::thread::scope(|scope| {
             for number in 0..20_u8 {
@@ -221,7 +322,7 @@ mod tests {
             wait_for("all wait", || waiting(path) == 20);
             drop(holder);
         });
-        assert_eq!(waiting(path), 0);
+        assert_eq!((waiting(path), STRICT.load(Ordering::Relaxed)), (0, 0));
         let all = options().open(path).unwrap().fetch(b"all").unwrap().unwrap();
         let of = |number: u8| {
             let own = all.as_chunks::<2>().0.iter().filter(|pair| pair[0] == number);
@@ -267,6 +368,32 @@ mod tests {
         let after = |millis| queue.askers(queue.since + Duration::from_millis(millis));
         assert_eq!([0, 9, 10, 25, 50].map(after), [2, 2, 4, 8, 64]);
         assert_eq!(after(100_000_000_000), 2 << DOUBLED_MAX);
+    }
+
+    #[test]
+    fn who_was_passed_for_long_is_passed_no_more() {
+        let _alone = alone();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let database = options().open(file.path()).unwrap();
+        let locks = &database.engine.locks;
+        let (waits, asks) = (locks.patience(Wait::Yes), locks.patience(Wait::No));
+        let of = locks.queue_of(168).unwrap();
+        let place = || Place::at_the_end(of, &Canceller::default()).unwrap();
+        let [mut first, mut second] = [place(), place()];
+        first.be_strict();
+        assert!(locks.may_pass(168, &waits), "it has just come");
+        queues().0.get_mut(&of).unwrap().since -= PASSED_FOR;
+        second.be_strict();
+        assert!(locks.may_pass(168, &waits), "who is not in front has nothing to say");
+        first.be_strict();
+        assert!(!locks.may_pass(168, &waits));
+        assert!(locks.may_pass(172, &waits) && locks.may_pass(168, &asks));
+        first.has_the_lock = true;
+        drop(first);
+        second.be_strict();
+        assert!(locks.may_pass(168, &waits), "its time begins with the success of the one before");
+        drop(second);
+        assert_eq!((STRICT.load(Ordering::Relaxed), waiting(file.path())), (0, 0));
     }
 
     #[test]

@@ -3,24 +3,33 @@
 
 use super::failed;
 use crate::error::Fault;
-use crate::mutexes::Waiting;
+use crate::header::List;
+use crate::mutexes::{Mutexes, Waiting};
 use crate::os::mutex;
+use crate::os::range::Kind;
 use crate::patience::Patience;
 use std::io;
 use std::time::Duration;
 
 /// Lets a wait for a mutex go on in stretches, so that it can be called off between them.
-pub(super) struct Waits<'a, 'b> {
-    pub(super) patience: &'a Patience<'b>,
+#[derive(Clone, Copy)]
+pub(super) enum Waits<'a, 'b> {
+    Yes(&'a Patience<'b>),
+    /// It is only asked whether it is free.
+    No,
 }
 
 impl Waiting for Waits<'_, '_> {
     fn stretch(&mut self) -> mutex::Wait {
-        self.patience.next_deadline(STRETCH).map_or(mutex::Wait::No, mutex::Wait::Until)
+        let deadline = match self {
+            Self::Yes(patience) => patience.next_deadline(STRETCH),
+            Self::No => None,
+        };
+        deadline.map_or(mutex::Wait::No, mutex::Wait::Until)
     }
 
     fn pause(&mut self) -> bool {
-        self.patience.pause("a mutex").is_ok()
+        matches!(self, Self::Yes(patience) if patience.pause("a mutex").is_ok())
     }
 }
 
@@ -37,5 +46,19 @@ pub(super) fn granted(
         // What the dead one had begun is found out as it is without mutexes: by what is read.
         mutex::Locked::Yes | mutex::Locked::OwnerDied => Ok(()),
         mutex::Locked::Busy => Err(patience.over(what)),
+    }
+}
+
+/// Locks the mutex of a list, which this handle does not have.
+#[inline]
+pub(super) fn lock_mutex(
+    mutexes: &mut Mutexes,
+    list: List,
+    kind: Kind,
+    mut waits: Waits<'_, '_>,
+) -> io::Result<mutex::Locked> {
+    match list {
+        List::Free => mutexes.free_lock(&mut waits),
+        List::Chain(chain) => mutexes.chain_lock(kind, chain, &mut waits),
     }
 }
