@@ -261,7 +261,8 @@ impl Supervisor {
     /// Begins its stop once those that depend on it, and are on their way down too, are down.
     pub(crate) fn consider_stop(&mut self, now: Now, id: &InstanceId, out: &mut Vec<Output>) {
         let spawning = self.run_of(id).is_some_and(|run| matches!(run.stage, Stage::Spawning));
-        if spawning || self.waits_for_dependant(id).is_some() {
+        let stays = self.shutdown == Some(ShutdownMode::KeepServices);
+        if spawning || stays || self.waits_for_dependant(id).is_some() {
             return;
         }
         let Some(instance) = self.instances.get_mut(id) else { return };
