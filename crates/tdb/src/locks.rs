@@ -224,8 +224,9 @@ impl Locks {
             Some(mutexes) if before.count == 0 => {
                 let mut mutexes = mutexes.borrow_mut();
                 // Who has a chain keeps others from having all records, and may have to give way to
-                // them at once: he does not stand by for another one.
-                let queues = is_first || list == List::Free;
+                // them at once: he does not stand by for another one. Nor does who only reads: he is
+                // let in where those in front are not.
+                let queues = is_first && kind == Kind::Exclusive || list == List::Free;
                 let mut locked = Ok(mutex::Locked::Busy);
                 if !queues || self.may_pass(offset, patience) {
                     locked = lock_mutex(&mut mutexes, list, kind, Waits::No);

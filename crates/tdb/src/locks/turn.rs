@@ -8,11 +8,12 @@
 //! ask: then it is held by somebody outside who takes it again at once, and it is the number of
 //! questions that counts.
 //! Invariants: only those queue who have nothing of what they wait for: who has a part of it may be the
-//! one whom those in front wait for; every wait ends at its own deadline, whoever is in front, and with
+//! one whom those in front wait for; who only reads does not queue, as he may be let in where who
+//! writes is not, nor is he kept back; every wait ends at its own deadline, whoever is in front, and with
 //! a last question; nobody waits for the queues themselves.
 //! Source: the TDB specification, section 21.
 
-use super::waiting::Waits;
+use super::waiting::{STRETCH, Waits};
 use super::{Kind, Locks};
 use crate::error::Fault;
 use crate::os::mutex;
@@ -24,9 +25,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-/// The process, the device and number of the file, and the byte. A forked process has the memory of
-/// its parent, but not its threads.
-type Of = (u32, u64, u64, u64);
+/// The device and number of the file, and the byte.
+type Of = (u64, u64, u64);
 
 /// How many in front ask at a time. With one, a few threads that are never out of luck keep the rest
 /// waiting: of 64, the one who gets least did 8 % of the average. With two it is 25 %, and all together
@@ -47,6 +47,8 @@ const TRIES_MAX: u32 = 100;
 struct Queue {
     /// In the order in which they came, with a number for each, and by what he is called.
     waiting: VecDeque<(u64, Canceller)>,
+    /// How many have come so far.
+    come: u64,
     /// When it began, or somebody last got the lock.
     since: Instant,
     /// The one in front lets nobody pass.
@@ -55,7 +57,7 @@ struct Queue {
 
 impl Queue {
     fn new() -> Self {
-        Self { waiting: VecDeque::new(), since: Instant::now(), is_strict: false }
+        Self { waiting: VecDeque::new(), come: 0, since: Instant::now(), is_strict: false }
     }
 
     fn askers(&self, now: Instant) -> usize {
@@ -65,8 +67,16 @@ impl Queue {
     }
 }
 
-/// All queues of this process that have somebody in them, and how many have come so far.
-static QUEUES: Mutex<(BTreeMap<Of, Queue>, u64)> = Mutex::new((BTreeMap::new(), 0));
+/// All queues of this process.
+#[derive(Debug)]
+struct Queues {
+    /// Whose they are: a forked process has the memory of its parent, but not its threads.
+    process: u32,
+    /// Those that have somebody in them.
+    of: BTreeMap<Of, Queue>,
+}
+
+static QUEUES: Mutex<Queues> = Mutex::new(Queues { process: 0, of: BTreeMap::new() });
 
 /// In how many of them nobody may pass: mostly nobody does, and then the queues need not be looked at.
 static STRICT: AtomicU32 = AtomicU32::new(0);
@@ -85,19 +95,19 @@ impl Place {
     /// forked, and will never be done.
     fn at_the_end(of: Of, canceller: &Canceller) -> Option<Self> {
         let mut all = (0..TRIES_MAX).find_map(|_| try_queues())?;
-        let (queues, come) = &mut *all;
-        *come += 1;
-        let queue = queues.entry(of).or_insert_with(Queue::new);
-        queue.waiting.push_back((*come, canceller.clone()));
-        Some(Self { of, number: *come, has_the_lock: false, is_strict: false })
+        let queue = all.of.entry(of).or_insert_with(Queue::new);
+        queue.come += 1;
+        let number = queue.come;
+        queue.waiting.push_back((number, canceller.clone()));
+        Some(Self { of, number, has_the_lock: false, is_strict: false })
     }
 
     /// Lets nobody pass any more, if it is in front and it is time for that.
-    fn be_strict(&mut self) {
+    fn be_strict(&mut self, now: Instant) {
         let mut all = queues();
-        let Some(queue) = all.0.get_mut(&self.of) else { return };
+        let Some(queue) = all.of.get_mut(&self.of) else { return };
         let is_first = queue.waiting.front().is_some_and(|(number, _)| *number == self.number);
-        if is_first && !self.is_strict && PASSED_FOR <= queue.since.elapsed() {
+        if is_first && !self.is_strict && PASSED_FOR <= now.saturating_duration_since(queue.since) {
             self.is_strict = true;
             queue.is_strict = true;
             STRICT.fetch_add(1, Ordering::Relaxed);
@@ -106,7 +116,7 @@ impl Place {
 
     fn may_ask(&self) -> bool {
         let all = queues();
-        let Some(queue) = all.0.get(&self.of) else { return true };
+        let Some(queue) = all.of.get(&self.of) else { return true };
         let mut front = queue.waiting.iter().take(queue.askers(Instant::now()));
         front.any(|(number, _)| *number == self.number)
     }
@@ -115,7 +125,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut all = queues();
-        let Some(queue) = all.0.get_mut(&self.of) else { return };
+        let Some(queue) = all.of.get_mut(&self.of) else { return };
         queue.waiting.retain(|(number, _)| *number != self.number);
         if self.has_the_lock {
             queue.since = Instant::now();
@@ -127,7 +137,7 @@ impl Drop for Place {
         // He may have been among those in front before, and looks again for nothing.
         let next = queue.waiting.get(ASKERS - 1).map(|(_, canceller)| canceller.clone());
         if queue.waiting.is_empty() {
-            all.0.remove(&self.of);
+            all.of.remove(&self.of);
         }
         drop(all);
         if let Some(next) = next {
@@ -136,14 +146,25 @@ impl Drop for Place {
     }
 }
 
-fn queues() -> MutexGuard<'static, (BTreeMap<Of, Queue>, u64)> {
-    QUEUES.lock().unwrap_or_else(PoisonError::into_inner)
+fn queues() -> MutexGuard<'static, Queues> {
+    own(QUEUES.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn try_queues() -> Option<MutexGuard<'static, (BTreeMap<Of, Queue>, u64)>> {
+/// Forgets those who waited in the process that this one was forked from.
+fn own(mut all: MutexGuard<'static, Queues>) -> MutexGuard<'static, Queues> {
+    let process = std::process::id();
+    if all.process != process {
+        all.process = process;
+        all.of.clear();
+        STRICT.store(0, Ordering::Relaxed);
+    }
+    all
+}
+
+fn try_queues() -> Option<MutexGuard<'static, Queues>> {
     match QUEUES.try_lock() {
-        Ok(all) => Some(all),
-        Err(TryLockError::Poisoned(all)) => Some(all.into_inner()),
+        Ok(all) => Some(own(all)),
+        Err(TryLockError::Poisoned(all)) => Some(own(all.into_inner())),
         Err(TryLockError::WouldBlock) => {
             std::thread::yield_now();
             None
@@ -161,7 +182,8 @@ impl Locks {
         patience: &Patience<'_>,
         what: &'static str,
     ) -> Result<(), Fault> {
-        if self.may_pass(byte, patience) && self.try_take((byte, 1), kind)? {
+        let passes = kind == Kind::Shared || self.may_pass(byte, patience);
+        if passes && self.try_take((byte, 1), kind)? {
             return Ok(());
         }
         let mut place = match (kind, patience.is_over()) {
@@ -184,7 +206,7 @@ impl Locks {
                 return Err(patience.over(what));
             }
             if let Some(place) = &mut place {
-                place.be_strict();
+                place.be_strict(Instant::now());
             }
             end = mine.pause(what).err();
         }
@@ -217,10 +239,17 @@ impl Locks {
             return Ok(mutex::Locked::Busy);
         }
         let Some(place) = &mut place else { return lock(Waits::Yes(patience)) };
+        let begun = Instant::now();
         let mut locked = mutex::Locked::Busy;
-        while locked == mutex::Locked::Busy && !place.is_strict && !patience.is_over() {
-            locked = lock(Waits::Yes(&patience.at_most(PASSED_FOR)))?;
-            place.be_strict();
+        while locked == mutex::Locked::Busy && !place.is_strict {
+            // Longer each time, as all waits: what is held for long is not asked for all the time.
+            let stretch = (begun.elapsed() / 8).clamp(PASSED_FOR, STRETCH);
+            if patience.next_deadline(stretch).is_none() {
+                let is_off = matches!(patience.over("a list"), Fault::Cancelled { .. });
+                return if is_off { Ok(mutex::Locked::Busy) } else { lock(Waits::No) };
+            }
+            locked = lock(Waits::Yes(&patience.at_most(stretch)))?;
+            place.be_strict(Instant::now());
         }
         if locked == mutex::Locked::Busy {
             locked = lock(Waits::Yes(patience))?;
@@ -240,7 +269,7 @@ impl Locks {
     #[cold]
     fn nobody_minds(&self, byte: u64) -> bool {
         let Some(of) = self.queue_of(byte) else { return true };
-        !try_queues().is_some_and(|all| all.0.get(&of).is_some_and(|queue| queue.is_strict))
+        !try_queues().is_some_and(|all| all.of.get(&of).is_some_and(|queue| queue.is_strict))
     }
 
     /// `None` where nobody can tell which file it is.
@@ -250,7 +279,7 @@ impl Locks {
 
     fn queue_of(&self, byte: u64) -> Option<Of> {
         let metadata = self.file.as_ref()?.metadata().ok()?;
-        Some((std::process::id(), metadata.dev(), metadata.ino(), byte))
+        Some((metadata.dev(), metadata.ino(), byte))
     }
 }
 
@@ -267,175 +296,4 @@ fn stand_by(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::locks::Wait;
-    use crate::os::testing::wait_for;
-    use crate::{Create, Database, Options, Store};
-    use std::path::Path;
-    use std::time::Duration;
-
-    /// What one test does to the queues is no other's business.
-    static ALONE: Mutex<()> = Mutex::new(());
-
-    fn alone() -> MutexGuard<'static, ()> {
-        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn options() -> Options {
-        Options::new().create(Create::Missing).hash_size(1)
-    }
-
-    fn waiting(path: &Path) -> usize {
-        let ino = std::fs::metadata(path).unwrap().ino();
-        queues().0.iter().filter(|(of, _)| of.2 == ino).map(|(_, queue)| queue.waiting.len()).sum()
-    }
-
-    /// Somebody who has the only chain, in the same process.
-    fn busy(path: &Path) -> Database {
-        let database = options().open(path).unwrap();
-        std::mem::forget(database.engine.lock_to_change(crate::header::List::Chain(0)).unwrap());
-        database
-    }
-
-    #[test]
-    fn all_get_their_turn_and_no_memory_of_them_is_kept() {
-        let _alone = alone();
-        all_get_their_turn(&options());
-        all_get_their_turn(&options().mutexes());
-    }
-
-    fn all_get_their_turn(first: &Options) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = &folder.path().join("a.tdb");
-        drop(first.open(path).unwrap());
-        let holder = busy(path);
-        std::thread::scope(|scope| {
-            for number in 0..20_u8 {
-                scope.spawn(move || {
-                    let mut database = options().open(path).unwrap();
-                    for round in 0..50_u8 {
-                        database.append(b"all", &[number, round]).unwrap();
-                    }
-                });
-            }
-            wait_for("all wait", || waiting(path) == 20);
-            drop(holder);
-        });
-        assert_eq!((waiting(path), STRICT.load(Ordering::Relaxed)), (0, 0));
-        let all = options().open(path).unwrap().fetch(b"all").unwrap().unwrap();
-        let of = |number: u8| {
-            let own = all.as_chunks::<2>().0.iter().filter(|pair| pair[0] == number);
-            own.map(|pair| pair[1]).collect::<Vec<_>>()
-        };
-        for number in 0..20 {
-            assert_eq!(of(number), (0..50).collect::<Vec<_>>(), "thread {number}");
-        }
-    }
-
-    #[test]
-    fn who_gives_up_or_is_called_off_lets_the_next_one_come() {
-        let _alone = alone();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let path = file.path();
-        let holder = busy(path);
-        std::thread::scope(|scope| {
-            let mut first = options().wait(Duration::from_mins(1)).open(path).unwrap();
-            let canceller = first.canceller();
-            let first = scope.spawn(move || first.store(b"k", b"1", Store::Replace));
-            wait_for("the first waits", || waiting(path) == 1);
-            // Whose own time is over does not wait for the one in front of him.
-            let mut hurried = options().wait(Duration::from_millis(30)).open(path).unwrap();
-            let error = hurried.store(b"k", b"2", Store::Replace).unwrap_err();
-            assert!(matches!(error.fault(), Fault::Busy { .. }), "{error}");
-            let mut last = options().wait(Duration::from_mins(1)).open(path).unwrap();
-            let last = scope.spawn(move || last.store(b"k", b"3", Store::Replace));
-            wait_for("the last waits behind the first", || waiting(path) == 2);
-            canceller.cancel();
-            let error = first.join().unwrap().unwrap_err();
-            assert!(matches!(error.fault(), Fault::Cancelled { .. }), "{error}");
-            drop(holder);
-            last.join().unwrap().unwrap();
-        });
-        assert_eq!(waiting(path), 0);
-        let value = options().open(path).unwrap().fetch(b"k").unwrap();
-        assert_eq!(value.as_deref(), Some(b"3".as_slice()));
-    }
-
-    #[test]
-    fn more_ask_the_longer_nobody_gets_it() {
-        let queue = Queue::new();
-        let after = |millis| queue.askers(queue.since + Duration::from_millis(millis));
-        assert_eq!([0, 9, 10, 25, 50].map(after), [2, 2, 4, 8, 64]);
-        assert_eq!(after(100_000_000_000), 2 << DOUBLED_MAX);
-    }
-
-    #[test]
-    fn who_was_passed_for_long_is_passed_no_more() {
-        let _alone = alone();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let database = options().open(file.path()).unwrap();
-        let locks = &database.engine.locks;
-        let (waits, asks) = (locks.patience(Wait::Yes), locks.patience(Wait::No));
-        let of = locks.queue_of(168).unwrap();
-        let place = || Place::at_the_end(of, &Canceller::default()).unwrap();
-        let [mut first, mut second] = [place(), place()];
-        first.be_strict();
-        assert!(locks.may_pass(168, &waits), "it has just come");
-        queues().0.get_mut(&of).unwrap().since -= PASSED_FOR;
-        second.be_strict();
-        assert!(locks.may_pass(168, &waits), "who is not in front has nothing to say");
-        first.be_strict();
-        assert!(!locks.may_pass(168, &waits));
-        assert!(locks.may_pass(172, &waits) && locks.may_pass(168, &asks));
-        first.has_the_lock = true;
-        drop(first);
-        second.be_strict();
-        assert!(locks.may_pass(168, &waits), "its time begins with the success of the one before");
-        drop(second);
-        assert_eq!((STRICT.load(Ordering::Relaxed), waiting(file.path())), (0, 0));
-    }
-
-    #[test]
-    fn where_the_queues_cannot_be_had_the_lock_is_asked_for_without() {
-        let _alone = alone();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let path = file.path();
-        let holder = busy(path);
-        let mut other = options().wait(Duration::from_millis(30)).open(path).unwrap();
-        // As in a process that was forked while another thread had them.
-        let all = queues();
-        let error = other.store(b"k", b"v", Store::Replace).unwrap_err();
-        assert!(matches!(error.fault(), Fault::Busy { .. }), "{error}");
-        drop((holder, all));
-        other.store(b"k", b"v", Store::Replace).unwrap();
-    }
-
-    #[test]
-    fn who_is_called_off_in_the_middle_of_the_queue_leaves_it() {
-        let _alone = alone();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let path = file.path();
-        let holder = busy(path);
-        std::thread::scope(|scope| {
-            let handles: Vec<_> = (0..3_usize)
-                .map(|number| {
-                    let mut database = options().wait(Duration::from_mins(1)).open(path).unwrap();
-                    let canceller = database.canceller();
-                    let value = number.to_string().into_bytes();
-                    let thread = scope.spawn(move || {
-                        database.append(b"k", &value).map_err(|why| why.to_string())
-                    });
-                    wait_for("it waits", || waiting(path) == number + 1);
-                    (canceller, thread)
-                })
-                .collect();
-            handles[1].0.cancel();
-            wait_for("it has gone", || waiting(path) == 2);
-            drop(holder);
-            let ended: Vec<_> =
-                handles.into_iter().map(|(_, thread)| thread.join().unwrap().is_ok()).collect();
-            assert_eq!(ended, [true, false, true]);
-        });
-    }
-}
+mod tests;

@@ -34,7 +34,7 @@ impl Waiting for Waits<'_, '_> {
 }
 
 /// How long a mutex is waited for before it is asked whether the wait was called off.
-const STRETCH: Duration = Duration::from_millis(20);
+pub(super) const STRETCH: Duration = Duration::from_millis(20);
 
 pub(super) fn granted(
     locked: io::Result<mutex::Locked>,
