@@ -1,3 +1,5 @@
+//! Queues: who comes when, who passes whom, who gives up.
+
 use super::*;
 use crate::locks::Wait;
 use crate::os::testing::wait_for;
