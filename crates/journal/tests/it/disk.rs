@@ -21,7 +21,7 @@ fn a_segment_stays_whole_on_a_full_disk_and_goes_on_afterwards() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    mount_tmpfs(dir.path(), "256k");
+    let _mounted = mount_tmpfs(dir.path(), "256k");
     let events_dir = dir.path().join("events");
     let (mut writer, _) = Writer::open(&events_dir, "root").unwrap();
     writer.append(&event(1)).unwrap();
@@ -51,7 +51,7 @@ fn a_recorder_drops_the_oldest_on_a_full_disk_and_tells_it_when_space_is_back() 
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    mount_tmpfs(dir.path(), "24m");
+    let _mounted = mount_tmpfs(dir.path(), "24m");
     let recorder = Recorder::start(&dir.path().join("events"), "n1", "root").unwrap();
     let first = recorder.record(event(0));
     assert!(recorder.wait_written(first, Duration::from_secs(30)));
@@ -94,7 +94,7 @@ fn the_journal_refuses_on_a_full_disk_and_takes_the_same_again() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    mount_tmpfs(dir.path(), "1m");
+    let _mounted = mount_tmpfs(dir.path(), "1m");
     let path = dir.path().join("journal.sqlite");
     let (mut journal, _) = Journal::open(&path, &keep_all()).unwrap();
     journal.append(&events(1..=10)).unwrap();

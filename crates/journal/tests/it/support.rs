@@ -3,7 +3,7 @@
 use base::ByteSize;
 use control::{EventRecord, Severity};
 use journal::Retention;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -74,13 +74,25 @@ pub(crate) fn in_mount_namespace(test: &str) -> bool {
     false
 }
 
-pub(crate) fn mount_tmpfs(at: &Path, size: &str) {
+/// What was mounted, until this goes. Its folder can be removed only then.
+pub(crate) struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let ended = Command::new("umount").arg("--lazy").arg(&self.0).status();
+        assert!(ended.is_ok_and(|ended| ended.success()) || std::thread::panicking());
+    }
+}
+
+#[must_use]
+pub(crate) fn mount_tmpfs(at: &Path, size: &str) -> Mounted {
     let mounted = Command::new("mount")
         .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
         .arg(at)
         .status()
         .unwrap();
     assert!(mounted.success());
+    Mounted(at.to_owned())
 }
 
 /// Nothing below it can be written any more, not even by root.
