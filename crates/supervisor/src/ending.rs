@@ -34,6 +34,7 @@ impl Supervisor {
         self.announce(&id.service);
     }
 
+    /// Whether nothing of it is wanted: by its wish, by the configuration, or because the daemon ends.
     pub(crate) fn is_to_be_down(&self, id: &InstanceId) -> bool {
         let is_wanted = |it: &Instance| it.wish == Wish::Up && !it.removed;
         self.shutdown.is_some() || !self.instances.get(id).is_some_and(|it| is_wanted(it))

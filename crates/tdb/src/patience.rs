@@ -18,8 +18,7 @@ use std::time::{Duration, Instant};
 const PAUSE_MIN: Duration = Duration::from_micros(20);
 /// A wait without a limit.
 const LIMIT_MAX: Duration = Duration::from_hours(24 * 365);
-/// The longest pause of those who have waited for less than [`LONG`]; it costs some thousandths of a
-/// processor.
+/// The longest pause of those who have waited for less than [`LONG`].
 const PAUSE_MAX: Duration = Duration::from_millis(1);
 /// The longest pause of all.
 const LONG_PAUSE_MAX: Duration = Duration::from_millis(5);

@@ -2,8 +2,8 @@
 //!
 //! Why: to store a new record takes two locks, and each call about them costs more than all the rest.
 //! The byte of the free list stands in front of those of the chains, and a range may be given back of
-//! which only the ends are held. And to give back everything that is held through an open file the
-//! kernel needs no memory, as to give back a part of it.
+//! which only the ends are held. And the kernel needs memory to give back a part of what may be held
+//! through an open file, but none to give back everything.
 //! Invariants: the lock of the free list stays only where one change is done under a lock of its own, so
 //! that it is not kept for longer than that change; what lies between two locks is never given back
 //! where the handle has anything else locked, nor everything.
@@ -78,7 +78,7 @@ impl Drop for Changing<'_> {
 }
 
 impl Locks {
-    /// Locks that are bytes of a file, of which this handle has one, on this list, taken once.
+    /// Whether this list, taken once, is all that this handle has locked, and by a byte of the file.
     fn is_alone(&self, list: List) -> bool {
         let held = self.held.borrow();
         let only = matches!(held[..], [held] if held.offset == lock_byte(list) && held.count == 1);

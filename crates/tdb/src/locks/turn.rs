@@ -10,7 +10,8 @@
 //! Invariants: only those queue who have nothing of what they wait for: who has a part of it may be the
 //! one whom those in front wait for; who only reads does not queue, as he may be let in where who
 //! writes is not, nor is he kept back; every wait ends at its own deadline, whoever is in front, and with
-//! a last question; nobody waits for the queues themselves.
+//! a last question; the queues themselves are waited for only by who has been in one of them, so that a
+//! process that was forked while somebody was at them does without.
 //! Source: the TDB specification, section 21.
 
 use super::waiting::{STRETCH, Waits};
